@@ -1,0 +1,232 @@
+//! The command line: every command, its options, and the help that goes with them.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+/// Records the true state of TCP senders inside the Linux kernel, and gives every captured packet its sender's state.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = "\
+Examples:
+  sudo tcpprobe record -w trace.db --port 443 --duration 30s
+  tcpprobe join trace.db trace.pcap
+  tcpprobe sql trace.db \"SELECT number, snd_cwnd, srtt_us FROM packet_state WHERE retransmission\"
+
+Exit codes: 0 done, 1 error, 2 usage; `record -- CMD` ends with CMD's code.")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Record(RecordArgs),
+    Join(JoinArgs),
+    Sql(SqlArgs),
+    Show(ShowArgs),
+    /// Print what this kernel and this user can do
+    Check,
+}
+
+/// Sample live TCP sockets into a trace, and capture their packets beside it
+///
+/// Records until Ctrl-C, until --duration is over, or until CMD ends. Needs CAP_BPF, CAP_PERFMON and, for packets,
+/// CAP_NET_RAW. A recording into a trace that exists becomes a new session of it; nothing is overwritten.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sudo tcpprobe record -w trace.db --port 443              until Ctrl-C
+  sudo tcpprobe record -w trace.db --host 192.0.2.0/24 --duration 5min
+  sudo tcpprobe record -w trace.db --no-pcap -- iperf3 -c 192.0.2.1")]
+pub(crate) struct RecordArgs {
+    /// The trace; made if it does not exist
+    #[arg(short = 'w', long = "write", value_name = "TRACE")]
+    pub(crate) trace: PathBuf,
+    /// Only sockets with this local or remote port; may be repeated
+    #[arg(long = "port", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) ports: Vec<u16>,
+    /// Only sockets with this local or remote address, or one in this prefix; may be repeated
+    #[arg(long = "host", value_name = "ADDR[/LEN]", value_parser = host)]
+    pub(crate) hosts: Vec<IpNet>,
+    /// Only sockets with this mark (SO_MARK); packets are captured without regard to it
+    #[arg(long, value_name = "N", value_parser = mark)]
+    pub(crate) mark: Option<u32>,
+    /// Only sockets of this network namespace: a name of `ip netns`, a path, or `current`; packets are captured in it
+    #[arg(long, value_name = "NAME|PATH|current")]
+    pub(crate) netns: Option<String>,
+    /// Capture packets on this interface
+    #[arg(short = 'i', long, value_name = "IFACE", default_value = "any")]
+    pub(crate) interface: String,
+    /// The packet capture [default: beside the trace, trace.pcap for trace.db]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_pcap")]
+    pub(crate) pcap: Option<PathBuf>,
+    /// Capture no packets
+    #[arg(long)]
+    pub(crate) no_pcap: bool,
+    /// Bytes to keep of each packet; the default holds every header
+    #[arg(long, value_name = "BYTES", default_value_t = 192, value_parser = clap::value_parser!(u32).range(64..=262_144))]
+    pub(crate) snaplen: u32,
+    /// Which samples: all, or only those at which a socket's cwnd, ssthresh or ca_state has changed
+    #[arg(long, value_enum, default_value_t = SampleMode::All)]
+    pub(crate) sample: SampleMode,
+    /// Size of the kernel's buffer for samples, and of the one for packets
+    #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = size)]
+    pub(crate) buffer: u32,
+    /// How to attach to the kernel
+    #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
+    pub(crate) backend: BackendArg,
+    /// Stop after this time, for instance 30s or 5min
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Run a command, and record until it ends
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Give every packet of a capture its sender's state
+///
+/// Adds the packets of recorded flows to the trace, each with its sample. Joining a capture again replaces its rows.
+/// An interrupted join leaves the trace as it was.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tcpprobe join trace.db trace.pcap
+  tcpprobe join trace.db sender.pcapng receiver.pcapng")]
+pub(crate) struct JoinArgs {
+    /// The trace
+    pub(crate) trace: PathBuf,
+    /// Captures, pcap or pcapng
+    #[arg(required = true, value_name = "CAPTURE")]
+    pub(crate) captures: Vec<PathBuf>,
+    /// Threads to join with [default: one per processor]; the result is the same for any number
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// Run a query on a trace, which is opened read-only
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Tables and views: sessions, flows, samples, losses, clocks, captures, packets, packet_state.
+
+Examples:
+  tcpprobe sql trace.db \"SELECT * FROM flows\"
+  tcpprobe sql trace.db \"SELECT ts_ns, snd_cwnd FROM samples WHERE flow_id = 1\" --format csv > cwnd.csv")]
+pub(crate) struct SqlArgs {
+    /// The trace
+    pub(crate) trace: PathBuf,
+    /// One SQL statement
+    #[arg(value_name = "SELECT")]
+    pub(crate) statement: String,
+    /// Output
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+}
+
+/// Print what a trace holds: sessions, flows, losses, captures and their matches
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShowArgs {
+    /// The trace
+    pub(crate) trace: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SampleMode {
+    All,
+    Cwnd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendArg {
+    Auto,
+    Fentry,
+    Kprobe,
+    Tracepoint,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Csv,
+    Json,
+}
+
+fn host(text: &str) -> Result<IpNet, String> {
+    let net = match text.parse::<IpNet>() {
+        Ok(net) => net.trunc(),
+        Err(_) => text.parse::<std::net::IpAddr>().map(IpNet::from).map_err(|_| {
+            "not an address or a prefix; give for instance 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32".to_owned()
+        })?,
+    };
+    Ok(net)
+}
+
+fn mark(text: &str) -> Result<u32, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| "not a mark; give a number such as 42 or 0x2a".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    // a bare number is seconds, as for tcpdump -G and sleep
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string());
+    }
+    humantime::parse_duration(text).map_err(|e| format!("{e}; give for instance 30s or 5min"))
+}
+
+fn size(text: &str) -> Result<u32, String> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor: u64 = match unit.to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
+        "" => 1,
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => return Err("unknown unit; give for instance 4M".to_owned()),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
+    bytes
+        .and_then(|b| u32::try_from(b).ok())
+        .filter(|b| (64 << 10..=1 << 30).contains(b))
+        .ok_or_else(|| "a size from 64K to 1G is needed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("16M"), Ok(16 << 20));
+        assert_eq!(size("128KiB"), Ok(128 << 10));
+        assert_eq!(size("65536"), Ok(65536));
+        assert!(size("1").is_err() && size("2T").is_err() && size("99999999999999999999G").is_err());
+    }
+
+    #[test]
+    fn hosts_and_marks() {
+        assert_eq!(host("192.0.2.7/24").unwrap().to_string(), "192.0.2.0/24");
+        assert_eq!(host("::1").unwrap().to_string(), "::1/128");
+        assert!(host("example.org").is_err());
+        assert_eq!(mark("0x2a"), Ok(42));
+        assert!(mark("-1").is_err());
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("5min"), Ok(Duration::from_secs(300)));
+        assert!(duration("-3").is_err() && duration("soon").is_err());
+    }
+}

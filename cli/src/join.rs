@@ -1,0 +1,66 @@
+//! `tcpprobe join`: joins captures to a trace, all of them or none, and says what was matched and what was not.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tcpprobe_replay::join::{Joined, join};
+use tcpprobe_trace::join::{JoinWriter, Match};
+
+use crate::Outcome;
+use crate::args::JoinArgs;
+use crate::words::{count, nanoseconds, percent, say};
+
+pub(crate) fn run(args: &JoinArgs) -> Outcome {
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.into())
+            .build_global()
+            .context("cannot start the threads")?;
+    }
+    let mut joined = Vec::new();
+    for capture in &args.captures {
+        joined.push(join(&args.trace, capture)?);
+    }
+    let mut writer = JoinWriter::begin(&args.trace)?;
+    for j in &joined {
+        writer.write(&j.capture, j.packets.iter().copied())?;
+    }
+    writer.commit()?;
+    joined.iter().for_each(summary);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn summary(joined: &Joined) {
+    let capture = &joined.capture;
+    let rows: u64 = joined.counts.values().sum();
+    say!(
+        "{}: {} packets, {} TCP, {} of recorded flows",
+        capture.path.display(),
+        count(capture.packets),
+        count(capture.tcp_packets),
+        count(joined.of_recorded_flows)
+    );
+    if let Some(cut) = &joined.read.capture.truncated {
+        say!("  the file ends within a record, after packet {}: joined as far as it goes", count(cut.after_frame));
+    }
+    let mut by_match: BTreeMap<Match, u64> = BTreeMap::new();
+    for ((matched, _), n) in &joined.counts {
+        *by_match.entry(*matched).or_insert(0) += n;
+    }
+    for matched in Match::ALL {
+        let n = by_match.get(&matched).copied().unwrap_or(0);
+        say!("  {:<9} {:>12}  {}", matched.name(), count(n), percent(n, rows));
+        for ((m, reason), n) in &joined.counts {
+            if let (true, Some(reason)) = (*m == matched, reason) {
+                say!("            {:>12}  {}", count(*n), reason.name());
+            }
+        }
+    }
+    for (reason, n) in &capture.unjoined {
+        say!("  not joined {:>10}  {reason}", count(*n));
+    }
+    if let Some(offset) = capture.clock_offset_ns {
+        say!("  packet time - sample time: {} (median of the exact matches)", nanoseconds(offset));
+    }
+}

@@ -1,0 +1,40 @@
+//! The `tcpprobe` command.
+//!
+//! Owns arguments, signals, progress, wording and exit codes. Must not know how anything works: recording is in
+//! `tcpprobe-probes`, the file in `tcpprobe-trace`, captures and the join in `tcpprobe-replay`.
+
+mod args;
+mod check;
+mod join;
+mod record;
+mod show;
+mod sql;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Command};
+
+/// What a command may end with besides success: the code that the shell sees.
+pub(crate) type Outcome = anyhow::Result<ExitCode>;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let outcome = match args.command {
+        Command::Record(a) => record::run(&a),
+        Command::Join(a) => join::run(&a),
+        Command::Sql(a) => sql::run(&a),
+        Command::Show(a) => show::run(&a),
+        Command::Check => check::run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        // `tcpprobe show … | head` is no error
+        if words::is_broken_pipe(&error) {
+            return ExitCode::SUCCESS;
+        }
+        words::error(&error);
+        ExitCode::FAILURE
+    })
+}

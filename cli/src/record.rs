@@ -1,0 +1,163 @@
+//! `tcpprobe record`: starts sampler, capture and writer, waits for the end, and gives the account.
+
+mod ends;
+mod pipeline;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use ipnet::IpNet;
+use tcpprobe_probes::{Backend, Filter, Losses, Options, Sampler, check, clock};
+use tcpprobe_replay::live;
+use tcpprobe_trace::writer::{SessionStart, SessionWriter};
+
+use crate::Outcome;
+use crate::args::{BackendArg, RecordArgs, SampleMode};
+use crate::words::{count, counted, say, seconds};
+use ends::{End, Ends};
+use pipeline::{Report, Running};
+
+pub(crate) fn run(args: &RecordArgs) -> Outcome {
+    let netns = args.netns.as_deref().map(namespace).transpose()?;
+    let options = Options {
+        filter: Filter {
+            ports: args.ports.clone(),
+            hosts: args.hosts.clone(),
+            mark: args.mark,
+            netns: netns.as_ref().map(|(_, inode)| *inode),
+        },
+        backend: match args.backend {
+            BackendArg::Auto => None,
+            BackendArg::Fentry => Some(Backend::Fentry),
+            BackendArg::Kprobe => Some(Backend::Kprobe),
+            BackendArg::Tracepoint => Some(Backend::Tracepoint),
+        },
+        ring_bytes: args.buffer,
+        sparse: args.sample == SampleMode::Cwnd,
+        max_flows: MAX_FLOWS,
+    };
+    // signals are caught before anything is open, so that none of them can leave a half-open session
+    let ends = Ends::watch()?;
+    let sampler = Sampler::start(&options)?;
+    let start = SessionStart {
+        host: nix::unistd::gethostname().map(|h| h.to_string_lossy().into_owned()).unwrap_or_default(),
+        kernel: check::kernel_release(),
+        tool_version: env!("CARGO_PKG_VERSION").into(),
+        command: command_line(),
+        backend: sampler.backend(),
+        filter: describe_filter(args),
+        sparse: options.sparse,
+        capture_path: None,
+    };
+    let mut writer = SessionWriter::begin(&args.trace, &start, clock::anchor())?;
+    let session_id = writer.session_id();
+    let capture_options = (!args.no_pcap).then(|| live::Options {
+        interface: args.interface.clone(),
+        netns: netns.map(|(path, _)| path),
+        filter: live::filter(&args.ports, args.hosts.iter().map(|h| (h.addr(), h.prefix_len()))),
+        snaplen: args.snaplen,
+        buffer_bytes: args.buffer,
+        file: args.pcap.clone().unwrap_or_else(|| beside(&args.trace, session_id)),
+    });
+    if let Some(capture) = &capture_options {
+        writer.set_capture_path(&std::path::absolute(&capture.file).unwrap_or_else(|_| capture.file.clone()))?;
+    }
+    warn_of_missing(&sampler);
+    let started = Instant::now();
+    let running = Running::start(sampler, writer, capture_options.clone())?;
+    say!(
+        "recording {} with {} into {} (session {session_id}){}",
+        start.filter,
+        start.backend,
+        args.trace.display(),
+        capture_options.as_ref().map(|c| format!(", packets into {}", c.file.display())).unwrap_or_default()
+    );
+    let end = ends.wait(args.duration, &args.command, || running.broken());
+    let report = running.stop()?;
+    summary(args, &report, capture_options.as_ref().map(|c| c.file.as_path()), started.elapsed());
+    match end? {
+        End::Child(code) => Ok(code),
+        End::Signal | End::Duration => Ok(ExitCode::SUCCESS),
+        End::Broken => bail!("the recording broke off"),
+    }
+}
+
+/// Sockets that can be followed at once; each takes about 150 bytes of kernel memory, reserved at the start.
+const MAX_FLOWS: u32 = 65_536;
+
+/// A namespace's path and inode number, from a name of `ip netns`, a path, or `current`.
+fn namespace(name: &str) -> anyhow::Result<(PathBuf, u32)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = match name {
+        "current" => PathBuf::from("/proc/self/ns/net"),
+        path if path.contains('/') => PathBuf::from(path),
+        name => Path::new("/run/netns").join(name),
+    };
+    let inode = std::fs::metadata(&path)
+        .with_context(|| format!("network namespace {name}: {}", path.display()))
+        .context("`ip netns` lists the names")?
+        .ino();
+    let inode = u32::try_from(inode).with_context(|| format!("{} is no namespace", path.display()))?;
+    Ok((path, inode))
+}
+
+/// Where packets go unless told otherwise: `trace.pcap` for `trace.db`, with the session's number for later ones.
+fn beside(trace: &Path, session_id: i64) -> PathBuf {
+    let first = trace.with_extension("pcap");
+    if session_id == 1 && !first.exists() {
+        return first;
+    }
+    let stem = trace.file_stem().unwrap_or_default().to_string_lossy();
+    trace.with_file_name(format!("{stem}-{session_id}.pcap"))
+}
+
+fn command_line() -> String {
+    std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+fn describe_filter(args: &RecordArgs) -> String {
+    let list = |what: &str, items: Vec<String>| (!items.is_empty()).then(|| format!("{what} {}", items.join(" or ")));
+    let parts: Vec<String> = [
+        list("port", args.ports.iter().map(u16::to_string).collect()),
+        list("host", args.hosts.iter().map(IpNet::to_string).collect()),
+        args.mark.map(|m| format!("mark {m}")),
+        args.netns.as_ref().map(|n| format!("netns {n}")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if parts.is_empty() { "all TCP".into() } else { parts.join(", ") }
+}
+
+fn warn_of_missing(sampler: &Sampler) {
+    for attached in sampler.attached().iter().filter(|a| a.programs.is_empty()) {
+        say!("this kernel does not show {}: {}", attached.point.name(), attached.refused.join("; "));
+    }
+}
+
+fn summary(args: &RecordArgs, report: &Report, pcap: Option<&Path>, elapsed: std::time::Duration) {
+    say!("recorded {} into {}", seconds(elapsed), args.trace.display());
+    say!("  samples  {} of {}", count(report.totals.samples), counted(report.totals.flows, "flow"));
+    if let (Some(stats), Some(file)) = (report.capture, pcap) {
+        say!("  packets  {} in {}, {} dropped", count(stats.packets), file.display(), count(stats.dropped));
+    }
+    let Losses { ring_full, flow_table_full, header_unreadable, bad_records } = report.losses;
+    let causes = [
+        (ring_full, "ring full: a larger --buffer or a filter helps"),
+        (flow_table_full, "flow table full: a filter helps"),
+        (header_unreadable, "header unreadable"),
+        (bad_records, "record not understood"),
+    ];
+    let lost: Vec<String> =
+        causes.iter().filter(|(n, _)| *n > 0).map(|(n, why)| format!("{} ({why})", count(*n))).collect();
+    say!("  lost     {}", if lost.is_empty() { "0 samples".into() } else { lost.join(", ") });
+    for cost in &report.costs {
+        let mean_ns = cost.time.as_nanos() as u64 / cost.runs.max(1);
+        say!("  cost     {:<32} {:>12} runs, {mean_ns} ns each", cost.program, count(cost.runs));
+    }
+    if report.totals.samples == 0 {
+        say!("  no TCP segment of a socket that the filter names was seen");
+    }
+}

@@ -1,0 +1,196 @@
+//! The threads of a recording: one drains the ring, one writes the trace, one captures packets.
+//!
+//! Between draining and writing stands a bounded queue. Where the disk is too slow it fills, the drain waits, the
+//! ring fills, and the kernel counts what it drops: every loss is counted in one place.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use tcpprobe_probes::{Cost, Event, Losses, Sampler, clock};
+use tcpprobe_replay::live::{self, LiveCapture};
+use tcpprobe_trace::clock::Anchor;
+use tcpprobe_trace::writer::{SessionEnd, SessionWriter, Totals};
+
+/// Records taken from the ring at once.
+const BATCH: usize = 8192;
+/// Batches that may wait for the writer: 64 × 8192 samples of about 300 bytes are 160 MB at most.
+const QUEUE: usize = 64;
+/// The programs wake the reader once for 64 KiB; what is less waits no longer than this.
+const DRAIN_EVERY: Duration = Duration::from_millis(20);
+/// A crash loses no more than this.
+const COMMIT_EVERY: Duration = Duration::from_millis(500);
+
+enum Message {
+    Batch { events: Vec<Event>, after: Anchor },
+    End { losses: Losses, costs: Vec<Cost> },
+}
+
+/// What a recording came to.
+pub(crate) struct Report {
+    pub(crate) totals: Totals,
+    pub(crate) losses: Losses,
+    pub(crate) costs: Vec<Cost>,
+    pub(crate) capture: Option<live::Stats>,
+}
+
+/// A recording under way.
+pub(crate) struct Running {
+    stop_capture: Arc<AtomicBool>,
+    stop_sampler: Arc<AtomicBool>,
+    drain: JoinHandle<anyhow::Result<()>>,
+    capture: Option<JoinHandle<Result<live::Stats, live::Error>>>,
+    writer: JoinHandle<anyhow::Result<(SessionWriter, Losses, Vec<Cost>)>>,
+}
+
+impl Running {
+    /// Starts the threads; when this returns, packets are being captured and samples are being written.
+    pub(crate) fn start(
+        sampler: Sampler,
+        writer: SessionWriter,
+        capture: Option<live::Options>,
+    ) -> anyhow::Result<Running> {
+        let stop_capture = Arc::new(AtomicBool::new(false));
+        let stop_sampler = Arc::new(AtomicBool::new(false));
+        let capture = capture.map(|options| start_capture(options, Arc::clone(&stop_capture))).transpose()?;
+        let (to_writer, from_drain) = bounded(QUEUE);
+        let stop = Arc::clone(&stop_sampler);
+        let drain = spawn("drain", move || drain(sampler, &to_writer, &stop))?;
+        let writer = spawn("writer", move || write(writer, &from_drain))?;
+        Ok(Running { stop_capture, stop_sampler, drain, capture, writer })
+    }
+
+    /// Has a thread ended that should still be running?
+    pub(crate) fn broken(&self) -> bool {
+        self.drain.is_finished() || self.writer.is_finished() || self.capture.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
+    /// Ends the recording in order: packets first, so that none is captured that was not sampled.
+    pub(crate) fn stop(self) -> anyhow::Result<Report> {
+        self.stop_capture.store(true, Ordering::Release);
+        let capture = self.capture.map(join_thread).transpose();
+        self.stop_sampler.store(true, Ordering::Release);
+        let drained = join_thread(self.drain);
+        let (writer, losses, costs) = join_thread(self.writer)??;
+        let stats = match capture {
+            Ok(Some(Ok(stats))) => Some(stats),
+            Ok(Some(Err(e))) => return Err(e.into()),
+            Ok(None) => None,
+            Err(e) => return Err(e),
+        };
+        drained??;
+        let totals = writer.totals();
+        let end = SessionEnd {
+            capture_packets: stats.map(|s| s.packets),
+            capture_dropped: stats.map(|s| s.dropped),
+            losses: losses.by_cause().into_iter().filter(|(_, n)| *n > 0).collect(),
+            costs: costs.iter().map(|c| (c.program.clone(), c.runs, c.time.as_nanos() as u64)).collect(),
+        };
+        writer.finish(&end, clock::anchor())?;
+        Ok(Report { totals, losses, costs, capture: stats })
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
+    Ok(std::thread::Builder::new().name(name.into()).spawn(work)?)
+}
+
+fn join_thread<T>(thread: JoinHandle<T>) -> anyhow::Result<T> {
+    let name = thread.thread().name().unwrap_or("a").to_owned();
+    thread.join().map_err(|_| anyhow!("the {name} thread failed: this is a bug of tcpprobe"))
+}
+
+type CaptureThread = JoinHandle<Result<live::Stats, live::Error>>;
+
+/// The device is opened on the thread that reads it, for that thread may have to move to another namespace.
+fn start_capture(options: live::Options, stop: Arc<AtomicBool>) -> anyhow::Result<CaptureThread> {
+    let (opened, is_open) = bounded(1);
+    let thread = spawn("capture", move || match LiveCapture::open(&options) {
+        Ok(capture) => {
+            let _ = opened.send(());
+            capture.run(&stop)
+        }
+        Err(e) => Err(e),
+    })?;
+    // the sender is dropped without a word where opening failed
+    if is_open.recv().is_ok() {
+        return Ok(thread);
+    }
+    match join_thread(thread)? {
+        Err(e) => Err(e.into()),
+        Ok(_) => Err(anyhow!("the capture ended before it began: this is a bug of tcpprobe")),
+    }
+}
+
+fn drain(mut sampler: Sampler, to_writer: &Sender<Message>, stop: &AtomicBool) -> anyhow::Result<()> {
+    let gone = |_| anyhow!("the writer stopped");
+    while !stop.load(Ordering::Acquire) {
+        sampler.wait(DRAIN_EVERY)?;
+        drain_ring(&mut sampler, to_writer).map_err(gone)?;
+    }
+    let costs = sampler.stop();
+    // detached: what the ring holds now is all that there is
+    drain_ring(&mut sampler, to_writer).map_err(gone)?;
+    to_writer.send(Message::End { losses: sampler.losses(), costs }).map_err(|_| anyhow!("the writer stopped"))
+}
+
+fn drain_ring(sampler: &mut Sampler, to_writer: &Sender<Message>) -> Result<(), crossbeam_channel::SendError<Message>> {
+    loop {
+        let mut events = Vec::new();
+        let taken = sampler.drain(BATCH, &mut events);
+        // an empty batch carries an anchor all the same: it keeps the clocks tied while nothing happens
+        to_writer.send(Message::Batch { events, after: clock::anchor() })?;
+        if taken < BATCH {
+            return Ok(());
+        }
+    }
+}
+
+fn write(
+    mut writer: SessionWriter,
+    from_drain: &Receiver<Message>,
+) -> anyhow::Result<(SessionWriter, Losses, Vec<Cost>)> {
+    let mut committed = Instant::now();
+    let mut orphans = 0;
+    loop {
+        match from_drain.recv_timeout(COMMIT_EVERY) {
+            Ok(Message::Batch { events, after }) => {
+                orphans += write_batch(&mut writer, &events, after)?;
+                let due = committed.elapsed() >= COMMIT_EVERY;
+                writer.batch_end(after, due)?;
+                if due {
+                    committed = Instant::now();
+                }
+            }
+            Ok(Message::End { mut losses, costs }) => {
+                losses.bad_records += orphans;
+                return Ok((writer, losses, costs));
+            }
+            Err(RecvTimeoutError::Timeout) => writer.commit()?,
+            Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the drain stopped")),
+        }
+    }
+}
+
+/// Returns the samples whose flow was never announced: a full ring may swallow the announcement alone.
+fn write_batch(writer: &mut SessionWriter, events: &[Event], after: Anchor) -> anyhow::Result<u64> {
+    let mut orphans = 0;
+    for event in events {
+        match event {
+            Event::Flow(flow) => writer.flow(flow, after)?,
+            Event::Sample(sample) => {
+                if !writer.sample(sample, after)? {
+                    orphans += 1;
+                }
+            }
+        }
+    }
+    Ok(orphans)
+}
+

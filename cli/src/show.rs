@@ -1,0 +1,69 @@
+//! `tcpprobe show`: what a trace holds, for a first look.
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use tcpprobe_trace::query::{Query, Value};
+
+use crate::Outcome;
+use crate::args::ShowArgs;
+use crate::sql::{add_row, new_table, print_table};
+
+/// Flows beyond these are counted, not listed.
+const MAX_FLOWS: usize = 50;
+
+const SESSIONS: &str = "SELECT id, strftime('%Y-%m-%d %H:%M:%S', started_ns / 1000000000, 'unixepoch') || ' UTC' AS started,
+  printf('%.1f s', (coalesce(ended_ns, (SELECT max(last_ns) FROM flows f WHERE f.session_id = s.id), started_ns) - started_ns) / 1e9) AS length,
+  iif(complete, 'yes', 'no') AS complete, host, kernel, backend, filter, samples, lost,
+  capture_packets, capture_dropped FROM sessions s ORDER BY id";
+const FLOWS: &str = "SELECT f.id, f.session_id AS session, local_addr || ' ' || local_port AS local,
+  remote_addr || ' ' || remote_port AS remote, congestion,
+  printf('%.3f s', (last_ns - first_ns) / 1e9) AS length, iif(closed, 'yes', 'no') AS closed,
+  (SELECT count(*) FROM sample_rows r WHERE r.flow_id = f.id) AS samples,
+  (SELECT bytes_acked FROM samples s WHERE s.id = (SELECT max(id) FROM sample_rows r WHERE r.flow_id = f.id)) AS bytes_acked,
+  (SELECT bytes_retrans FROM samples s WHERE s.id = (SELECT max(id) FROM sample_rows r WHERE r.flow_id = f.id)) AS bytes_retrans
+  FROM flows f ORDER BY f.id LIMIT 50";
+const LOSSES: &str = "SELECT session_id AS session, cause, sum(count) AS lost, count(*) AS holes FROM losses
+  GROUP BY session_id, cause ORDER BY session_id, cause";
+const CAPTURES: &str = "SELECT id, session_id AS session, path, packets, tcp_packets, joined,
+  clock_offset_ns, iif(truncated, 'yes', 'no') AS truncated FROM captures ORDER BY id";
+const MATCHES: &str = "SELECT capture_id AS capture, match, coalesce(reason, '') AS reason, count(*) AS packets
+  FROM packets GROUP BY capture_id, match, reason ORDER BY capture_id, min(iif(match = 'none', 9, length(match))), match, reason";
+const UNJOINED: &str =
+    "SELECT capture_id AS capture, reason, count AS packets FROM unjoined ORDER BY capture_id, reason";
+
+pub(crate) fn run(args: &ShowArgs) -> Outcome {
+    let query = Query::open(&args.trace)?;
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let size_bytes = std::fs::metadata(&args.trace).map(|m| m.len()).unwrap_or(0);
+    writeln!(out, "{}  {:.1} MB", Path::new(&args.trace).display(), size_bytes as f64 / 1e6)?;
+    section(&query, &mut out, "Sessions", SESSIONS)?;
+    let flows = section(&query, &mut out, "Flows", FLOWS)?;
+    if flows == MAX_FLOWS {
+        let all = query.all("SELECT count(*) FROM flows")?;
+        if let Some([Value::Integer(n)]) = all.first().map(Vec::as_slice) {
+            writeln!(out, "the first {MAX_FLOWS} of {n}; all: tcpprobe sql … \"SELECT * FROM flows\"")?;
+        }
+    }
+    section(&query, &mut out, "Samples lost", LOSSES)?;
+    section(&query, &mut out, "Captures joined", CAPTURES)?;
+    section(&query, &mut out, "Packets by match", MATCHES)?;
+    section(&query, &mut out, "Frames not joined", UNJOINED)?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a query's result under a title, nothing where it is empty; returns the number of rows.
+fn section(query: &Query, out: &mut dyn Write, title: &str, sql: &str) -> anyhow::Result<usize> {
+    let mut table = new_table(&query.columns(sql)?);
+    query.rows(sql, |row| {
+        add_row(&mut table, row);
+        Ok(())
+    })?;
+    if !table.is_empty() {
+        writeln!(out, "\n{title}")?;
+        print_table(&table, " ", out)?;
+    }
+    Ok(table.row_count())
+}

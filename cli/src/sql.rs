@@ -1,0 +1,117 @@
+//! `tcpprobe sql`: one query, its result as a table, CSV or JSON on standard output.
+
+use std::io::{BufWriter, Write};
+use std::process::ExitCode;
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use tcpprobe_trace::query::{Query, Value};
+
+use crate::Outcome;
+use crate::args::{Format, SqlArgs};
+
+pub(crate) fn run(args: &SqlArgs) -> Outcome {
+    let query = Query::open(&args.trace)?;
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    match args.format {
+        Format::Table => table(&query, &args.statement, &mut out)?,
+        Format::Csv => csv(&query, &args.statement, &mut out)?,
+        Format::Json => json(&query, &args.statement, &mut out)?,
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Rows whose widths decide those of a table's columns; a longer result is printed as several tables, each under its
+/// own head, so that memory does not grow with the result.
+const TABLE_ROWS: usize = 10_000;
+
+fn table(query: &Query, sql: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+    let names = query.columns(sql)?;
+    let mut table = new_table(&names);
+    let mut printed = false;
+    query.rows(sql, |row| {
+        add_row(&mut table, row);
+        if table.row_count() == TABLE_ROWS {
+            print_table(&table, "", out)?;
+            table = new_table(&names);
+            printed = true;
+        }
+        Ok(())
+    })?;
+    if !printed || !table.is_empty() {
+        print_table(&table, "", out)?;
+    }
+    Ok(())
+}
+
+/// A table without lines, as the tools of iproute2 and procps print theirs.
+pub(crate) fn new_table(names: &[String]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(names.iter().map(Cell::new));
+    table
+}
+
+/// Numbers to the right, so that they can be compared by eye.
+pub(crate) fn add_row(table: &mut Table, row: &[Value]) {
+    table.add_row(row.iter().map(|v| {
+        let right = matches!(v, Value::Integer(_) | Value::Real(_));
+        let alignment = if right { CellAlignment::Right } else { CellAlignment::Left };
+        Cell::new(printable(&text(v))).set_alignment(alignment)
+    }));
+}
+
+pub(crate) fn print_table(table: &Table, indent: &str, out: &mut dyn Write) -> std::io::Result<()> {
+    for line in table.lines() {
+        writeln!(out, "{indent}{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// Text of a trace may come from someone else: what would steer the terminal is shown, not sent.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::Integer(n) => n.to_string(),
+        Value::Real(x) => x.to_string(),
+        Value::Text(t) => t.clone(),
+        Value::Blob(b) => b.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}
+
+fn csv(query: &Query, sql: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut writer = csv::Writer::from_writer(out);
+    writer.write_record(query.columns(sql)?)?;
+    query.rows(sql, |row| Ok(writer.write_record(row.iter().map(text))?))?;
+    writer.flush()?;
+    Ok(())
+}
+
+/// An array of objects, one a line: `jq` and line-wise tools both read it.
+fn json(query: &Query, sql: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+    let names = query.columns(sql)?;
+    let mut separator = "";
+    write!(out, "[")?;
+    query.rows(sql, |row| {
+        let object: serde_json::Map<String, serde_json::Value> =
+            names.iter().cloned().zip(row.iter().map(json_value)).collect();
+        writeln!(out, "{separator}")?;
+        separator = ",";
+        serde_json::to_writer(&mut *out, &object)?;
+        Ok(())
+    })?;
+    writeln!(out, "{}]", if separator.is_empty() { "" } else { "\n" })?;
+    Ok(())
+}
+
+fn json_value(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Integer(n) => (*n).into(),
+        Value::Real(x) => (*x).into(),
+        Value::Text(_) | Value::Blob(_) => text(value).into(),
+    }
+}

@@ -1,0 +1,250 @@
+//! From the bytes of a ring record to a sample or a flow: a pure function that knows no BPF.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use tcpprobe_trace::fields::{Convert, FIELDS, Wire};
+use tcpprobe_trace::sample::{Family, Flow, Kind, Phase, Sample, Segment, State};
+
+use crate::layout::{
+    FLOW, SAMPLE, SAMPLE_BYTES, STATE_OFFSETS, TYPE_FLOW, TYPE_SAMPLE, has, offset, size, width,
+};
+
+/// What the sampler says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A sample.
+    Sample(Sample),
+    /// What a flow is, or has become.
+    Flow(Flow),
+}
+
+/// A ring record that is not one of ours.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("record of {len} bytes: {what}")]
+pub struct BadRecord {
+    /// Its size.
+    pub len: usize,
+    /// What is wrong with it.
+    pub what: &'static str,
+}
+
+/// A scalar member, at an offset that the compiler computes.
+macro_rules! get {
+    ($record:expr, $list:expr, $name:literal) => {
+        read($record, const { offset($list, $name) }, const { width($list, $name) })
+    };
+}
+
+/// Decodes a record. `tick_ns` is the length of a jiffy.
+pub(crate) fn decode(record: &[u8], tick_ns: u64) -> Result<Event, BadRecord> {
+    let bad = |what| BadRecord { len: record.len(), what };
+    match read(record, 0, 4) {
+        Some(t) if t == u64::from(TYPE_SAMPLE) && record.len() >= SAMPLE_BYTES => {
+            decode_sample(record, tick_ns).ok_or_else(|| bad("unknown kind or phase"))
+        }
+        Some(t) if t == u64::from(TYPE_FLOW) && record.len() >= size(FLOW) => {
+            decode_flow(record).ok_or_else(|| bad("unknown address family"))
+        }
+        _ => Err(bad("unknown type, or too short for it")),
+    }
+}
+
+fn decode_sample(record: &[u8], tick_ns: u64) -> Option<Event> {
+    let known = get!(record, SAMPLE, "has")? as u32;
+    let segment = (known & has::SEGMENT != 0).then_some(Segment {
+        seq: get!(record, SAMPLE, "seq")? as u32,
+        len: get!(record, SAMPLE, "len")? as u32,
+        ack: get!(record, SAMPLE, "ack")? as u32,
+        flags: get!(record, SAMPLE, "flags")? as u16,
+        tsval: if known & has::TSVAL != 0 { Some(get!(record, SAMPLE, "tsval")? as u32) } else { None },
+    });
+    let present = get!(record, SAMPLE, "present")?;
+    let mut state = State::default();
+    for (i, field) in FIELDS.iter().enumerate() {
+        if present >> i & 1 == 1 {
+            let value = read(record, STATE_OFFSETS[i], field.wire.size_bytes())?;
+            state.set(i, convert(value, field.wire, field.convert, tick_ns));
+        }
+    }
+    Some(Event::Sample(Sample {
+        flow: get!(record, SAMPLE, "flow")?,
+        serial: get!(record, SAMPLE, "serial")?,
+        mono_ns: i64::try_from(get!(record, SAMPLE, "mono_ns")?).ok()?,
+        kind: Kind::from_code(get!(record, SAMPLE, "kind")? as u8)?,
+        phase: Phase::from_code(get!(record, SAMPLE, "phase")? as u8)?,
+        segment,
+        // the tracepoint hands over a negative errno
+        error: (get!(record, SAMPLE, "error")? as u32 as i32).saturating_neg(),
+        state,
+    }))
+}
+
+fn convert(value: u64, wire: Wire, how: Convert, tick_ns: u64) -> Option<i64> {
+    let value = match how {
+        Convert::Plain => value,
+        Convert::ShiftRight(bits) => value >> bits,
+        Convert::JiffiesToUs => value.saturating_mul(tick_ns) / 1000,
+        Convert::MaxU32IsNull if value == u64::from(u32::MAX) => return None,
+        Convert::UnlimitedIsNull if value == u64::MAX || value == u64::from(u32::MAX) => return None,
+        Convert::MaxU32IsNull | Convert::UnlimitedIsNull => value,
+    };
+    debug_assert!(wire != Wire::U8 || value <= 255);
+    // nothing that the kernel counts reaches 2^63; what does is no count
+    i64::try_from(value).ok()
+}
+
+fn decode_flow(record: &[u8]) -> Option<Event> {
+    let address = |name| {
+        let at = offset(FLOW, name);
+        let octets: [u8; 16] = record.get(at..at + 16)?.try_into().ok()?;
+        Some(IpAddr::V6(Ipv6Addr::from(octets)).to_canonical())
+    };
+    let family = match get!(record, FLOW, "family")? {
+        2 => Family::Inet,
+        10 => Family::Inet6,
+        _ => return None,
+    };
+    let at = offset(FLOW, "congestion");
+    let name: Vec<u8> = record.get(at..at + 16)?.iter().copied().take_while(|&b| b != 0).collect();
+    // TCP_SYN_SENT (2), TCP_SYN_RECV (3): window scaling is still being negotiated
+    let negotiated = !matches!(get!(record, FLOW, "state")?, 2 | 3);
+    let scaling = get!(record, FLOW, "wscale_ok")? == 1;
+    let scale = |shift: u64| negotiated.then_some(if scaling { shift as u8 } else { 0 });
+    Some(Event::Flow(Flow {
+        key: get!(record, FLOW, "flow")?,
+        mono_ns: i64::try_from(get!(record, FLOW, "mono_ns")?).ok()?,
+        local: SocketAddr::new(address("local_addr")?, get!(record, FLOW, "local_port")? as u16),
+        remote: SocketAddr::new(address("remote_addr")?, get!(record, FLOW, "remote_port")? as u16),
+        family,
+        netns: get!(record, FLOW, "netns")? as u32,
+        cookie: get!(record, FLOW, "cookie").filter(|&c| c != 0),
+        congestion: (!name.is_empty()).then(|| String::from_utf8_lossy(&name).into_owned()),
+        snd_wscale: scale(get!(record, FLOW, "snd_wscale")?),
+        rcv_wscale: scale(get!(record, FLOW, "rcv_wscale")?),
+    }))
+}
+
+fn read(record: &[u8], at: usize, size_bytes: usize) -> Option<u64> {
+    let mut bytes = [0; 8];
+    bytes.get_mut(..size_bytes)?.copy_from_slice(record.get(at..at + size_bytes)?);
+    Some(u64::from_le_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Member;
+    use tcpprobe_trace::fields::index;
+
+    fn put(record: &mut [u8], list: &[Member], name: &str, value: u64) {
+        let m = list.iter().find(|m| m.name == name).unwrap();
+        let at = offset(list, name);
+        record[at..at + m.size_bytes].copy_from_slice(&value.to_le_bytes()[..m.size_bytes]);
+    }
+
+    fn put_field(record: &mut [u8], name: &str, value: u64) {
+        let i = FIELDS.iter().position(|f| f.name == name).unwrap();
+        let size = FIELDS[i].wire.size_bytes();
+        record[STATE_OFFSETS[i]..][..size].copy_from_slice(&value.to_le_bytes()[..size]);
+    }
+
+    fn sample_record() -> Vec<u8> {
+        let mut r = vec![0; SAMPLE_BYTES];
+        put(&mut r, SAMPLE, "type", u64::from(TYPE_SAMPLE));
+        put(&mut r, SAMPLE, "flow", 7);
+        put(&mut r, SAMPLE, "serial", 41);
+        put(&mut r, SAMPLE, "kind", 1);
+        put(&mut r, SAMPLE, "phase", 2);
+        put(&mut r, SAMPLE, "present", u64::MAX);
+        r
+    }
+
+    fn state_of(record: &[u8], tick_ns: u64) -> State {
+        match decode(record, tick_ns).unwrap() {
+            Event::Sample(s) => s.state,
+            Event::Flow(_) => panic!("a flow"),
+        }
+    }
+
+    #[test]
+    fn units_are_natural() {
+        let mut r = sample_record();
+        put_field(&mut r, "srtt_us", 20_000 << 3);
+        put_field(&mut r, "mdev_us", 500 << 2);
+        put_field(&mut r, "rto_us", 51);
+        let s = state_of(&r, 4_000_000);
+        assert_eq!(s.get(index("srtt_us")), Some(20_000));
+        assert_eq!(s.get(index("mdev_us")), Some(500));
+        assert_eq!(s.get(index("rto_us")), Some(204_000), "51 jiffies of 4 ms");
+    }
+
+    #[test]
+    fn a_tick_that_is_no_whole_number_of_microseconds() {
+        let mut r = sample_record();
+        put_field(&mut r, "rto_us", 60);
+        assert_eq!(state_of(&r, 3_333_333).get(index("rto_us")), Some(199_999));
+    }
+
+    #[test]
+    fn what_the_kernel_lacks_is_null_and_not_zero() {
+        let mut r = sample_record();
+        put(&mut r, SAMPLE, "present", !(1 << index("delivered")));
+        let s = state_of(&r, 1_000_000);
+        assert_eq!(s.get(index("delivered")), None);
+        assert_eq!(s.get(index("lost")), Some(0));
+    }
+
+    #[test]
+    fn no_measurement_and_no_limit_are_null() {
+        let mut r = sample_record();
+        put_field(&mut r, "min_rtt_us", u64::from(u32::MAX));
+        put_field(&mut r, "pacing_rate", u64::MAX);
+        put_field(&mut r, "snd_ssthresh", 0x7fff_ffff);
+        let s = state_of(&r, 1_000_000);
+        assert_eq!(s.get(index("min_rtt_us")), None);
+        assert_eq!(s.get(index("pacing_rate")), None);
+        assert_eq!(s.get(index("snd_ssthresh")), Some(0x7fff_ffff), "the kernel's own infinity");
+    }
+
+    #[test]
+    fn a_segment_without_timestamps() {
+        let mut r = sample_record();
+        put(&mut r, SAMPLE, "has", u64::from(has::SEGMENT));
+        put(&mut r, SAMPLE, "seq", 0xffff_fff0);
+        put(&mut r, SAMPLE, "len", 1448);
+        let Ok(Event::Sample(s)) = decode(&r, 1) else { panic!("no sample") };
+        assert_eq!(s.segment, Some(Segment { seq: 0xffff_fff0, len: 1448, ack: 0, flags: 0, tsval: None }));
+        assert_eq!((s.flow, s.serial, s.kind, s.phase), (7, 41, Kind::Send, Phase::Transmit));
+    }
+
+    #[test]
+    fn records_that_are_not_ours_are_refused() {
+        assert!(decode(&[], 1).is_err());
+        assert!(decode(&sample_record()[..SAMPLE_BYTES - 1], 1).is_err());
+        let mut r = sample_record();
+        put(&mut r, SAMPLE, "kind", 9);
+        assert_eq!(decode(&r, 1).unwrap_err().what, "unknown kind or phase");
+        put(&mut r, SAMPLE, "type", 77);
+        assert!(decode(&r, 1).is_err());
+    }
+
+    #[test]
+    fn mapped_addresses_become_ipv4() {
+        let mut r = vec![0; size(FLOW)];
+        put(&mut r, FLOW, "type", u64::from(TYPE_FLOW));
+        put(&mut r, FLOW, "family", 10);
+        put(&mut r, FLOW, "local_port", 443);
+        put(&mut r, FLOW, "state", 1);
+        put(&mut r, FLOW, "wscale_ok", 1);
+        put(&mut r, FLOW, "snd_wscale", 9);
+        let at = offset(FLOW, "local_addr");
+        r[at..at + 16].copy_from_slice(&"::ffff:192.0.2.1".parse::<Ipv6Addr>().unwrap().octets());
+        let Ok(Event::Flow(f)) = decode(&r, 1) else { panic!("no flow") };
+        assert_eq!(f.local.to_string(), "192.0.2.1:443");
+        assert_eq!(f.family, Family::Inet6);
+        assert_eq!(f.snd_wscale, Some(9));
+        put(&mut r, FLOW, "state", 2);
+        let Ok(Event::Flow(f)) = decode(&r, 1) else { panic!("no flow") };
+        assert_eq!(f.snd_wscale, None, "not yet negotiated in SYN_SENT");
+    }
+}

@@ -1,0 +1,18 @@
+//! Samples TCP senders inside the Linux kernel.
+//!
+//! Owns the BPF programs (`bpf/`, in C), loading and attaching them, the check of what the kernel offers, and the
+//! way from the ring buffer to [`tcpprobe_trace::sample::Sample`]. Must not know SQL, captures or the terminal.
+
+pub mod check;
+pub mod clock;
+mod decode;
+mod filter;
+use tcpprobe_trace::fields;
+mod layout;
+mod plan;
+mod sampler;
+
+pub use decode::{BadRecord, Event};
+pub use filter::{Filter, FilterError};
+pub use plan::{Backend, Point};
+pub use sampler::{Attached, Cost, Error, Losses, Options, Sampler};

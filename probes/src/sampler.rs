@@ -1,0 +1,393 @@
+//! Loads and attaches the programs, drains their ring, and gives an account of what it missed and what it cost.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::programs::{Program as Loaded, ProgramError};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tcpprobe_trace::sample::LossCause;
+
+use crate::decode::{BadRecord, Event, decode};
+use crate::filter::{Filter, FilterError};
+use crate::plan::{Backend, How, Point, Program, WAYS, Way};
+
+/// The compiled programs; aligned, for the ELF parser reads it in place.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler.bpf.o"));
+
+/// What to sample and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which sockets.
+    pub filter: Filter,
+    /// Only one backend; `None` takes the best that each point has.
+    pub backend: Option<Backend>,
+    /// Size of the ring buffer in bytes; rounded up to a power of two of pages.
+    pub ring_bytes: u32,
+    /// Only samples at which the socket's cwnd, ssthresh or ca_state has changed.
+    pub sparse: bool,
+    /// How many sockets can be followed at once.
+    pub max_flows: u32,
+}
+
+/// Why sampling cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The filter is too long.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// The kernel describes its types to no one.
+    #[error("this kernel has no BTF ({0}); it needs CONFIG_DEBUG_INFO_BTF=y")]
+    NoBtf(String),
+    /// The kernel refuses BPF to this user.
+    #[error(
+        "no permission to load BPF programs: recording needs CAP_BPF and CAP_PERFMON (missing: {missing}); run as root, or grant them with `setcap cap_bpf,cap_perfmon,cap_net_raw+ep` on the binary"
+    )]
+    NoPermission {
+        /// The capabilities that this process lacks.
+        missing: String,
+    },
+    /// The object itself does not load.
+    #[error("cannot prepare the BPF programs: {0}")]
+    Load(String),
+    /// No way to see something that a recording needs.
+    #[error("{backend}cannot watch {point}: {causes}")]
+    Missing {
+        /// The forced backend, with a colon, or nothing.
+        backend: String,
+        /// What cannot be watched.
+        point: &'static str,
+        /// Each way that was tried, and what the kernel said.
+        causes: String,
+    },
+    /// The ring cannot be read.
+    #[error("cannot read the ring buffer: {0}")]
+    Ring(String),
+}
+
+/// A point, and how it is watched.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    /// The point.
+    pub point: Point,
+    /// The backend that serves it.
+    pub backend: Option<Backend>,
+    /// Its programs, as `how/target`; empty where an optional point is not watched.
+    pub programs: Vec<String>,
+    /// What was tried before, and why it failed.
+    pub refused: Vec<String>,
+}
+
+/// What the sampler missed since it started, by cause, counted in the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Samples for which the ring had no room.
+    pub ring_full: u64,
+    /// Segments of sockets for which the flow table had no room.
+    pub flow_table_full: u64,
+    /// Segments that left with an unreadable header.
+    pub header_unreadable: u64,
+    /// Records that could not be understood.
+    pub bad_records: u64,
+}
+
+impl Losses {
+    /// Each cause with its count.
+    pub fn by_cause(&self) -> [(LossCause, u64); 4] {
+        [
+            (LossCause::RingFull, self.ring_full),
+            (LossCause::FlowTableFull, self.flow_table_full),
+            (LossCause::HeaderUnreadable, self.header_unreadable),
+            (LossCause::BadRecord, self.bad_records),
+        ]
+    }
+}
+
+/// What a program cost, by the kernel's account.
+#[derive(Clone, Debug)]
+pub struct Cost {
+    /// `how/target`.
+    pub program: String,
+    /// Times it ran.
+    pub runs: u64,
+    /// Time that it took in all.
+    pub time: Duration,
+}
+
+/// Attached programs and their ring. Dropping it detaches them.
+pub struct Sampler {
+    // declared first, dropped first: programs go before the maps that they use
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+    losses: PerCpuArray<MapData, [u64; 4]>,
+    attached: Vec<Attached>,
+    running: Vec<Program>,
+    tick_ns: u64,
+    bad_records: u64,
+    /// The kernel counts the programs' time while this is open.
+    _stats: Option<OwnedFd>,
+}
+
+impl Sampler {
+    /// Loads and attaches everything that `options` ask for. Samples flow into the ring from here on.
+    pub fn start(options: &Options) -> Result<Sampler, Error> {
+        let btf = Btf::from_sys_fs().map_err(|e| Error::NoBtf(e.to_string()))?;
+        let mut ebpf = load_object(options, &btf)?;
+        let ring = take_map(&mut ebpf, "events")?;
+        let losses = take_map(&mut ebpf, "losses")?;
+        let mut sampler = Sampler {
+            ring,
+            losses,
+            ebpf,
+            attached: Vec::new(),
+            running: Vec::new(),
+            tick_ns: tick_ns(),
+            bad_records: 0,
+            // without it the recording is the same, only its cost is not told
+            _stats: aya::sys::enable_stats(aya::sys::Stats::RunTime).ok(),
+        };
+        for point in Point::ALL {
+            let attached = sampler.attach_point(point, options.backend, &btf)?;
+            sampler.attached.push(attached);
+        }
+        Ok(sampler)
+    }
+
+    /// How each point is watched.
+    pub fn attached(&self) -> &[Attached] {
+        &self.attached
+    }
+
+    /// The backends in use, in words: `fentry`, or `fentry+tracepoint` where points differ.
+    pub fn backend(&self) -> String {
+        let mut names: Vec<&str> = Vec::new();
+        for name in self.attached.iter().filter(|a| !a.programs.is_empty()).filter_map(|a| a.backend).map(Backend::name)
+        {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.join("+")
+    }
+
+    /// Waits until the programs wake the reader, at most `timeout`; returns at once if a signal comes.
+    pub fn wait(&self, timeout: Duration) -> Result<(), Error> {
+        let fd = self.ring.as_fd();
+        let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(e) => Err(Error::Ring(e.to_string())),
+        }
+    }
+
+    /// Takes what stands in the ring, at most `max` records; returns how many there were.
+    pub fn drain(&mut self, max: usize, events: &mut Vec<Event>) -> usize {
+        let mut taken = 0;
+        while taken < max {
+            let Some(record) = self.ring.next() else { break };
+            taken += 1;
+            match decode(&record, self.tick_ns) {
+                Ok(event) => events.push(event),
+                Err(BadRecord { .. }) => self.bad_records += 1,
+            }
+        }
+        taken
+    }
+
+    /// Detaches the programs; what is in the ring can still be drained.
+    pub fn stop(&mut self) -> Vec<Cost> {
+        let costs = self.costs();
+        for program in std::mem::take(&mut self.running) {
+            if let Some(p) = self.ebpf.program_mut(program.name) {
+                // an error here means that it is not attached, which is what is wanted
+                let _ = unload(p);
+            }
+        }
+        costs
+    }
+
+    /// What the programs have cost so far; empty where the kernel does not count it.
+    pub fn costs(&self) -> Vec<Cost> {
+        let infos = self.running.iter().filter_map(|p| Some((p, self.ebpf.program(p.name)?.info().ok()?)));
+        infos
+            .map(|(p, info)| Cost { program: describe(p), runs: info.run_count(), time: info.run_time() })
+            .filter(|c| c.runs > 0)
+            .collect()
+    }
+
+    /// What was missed so far.
+    pub fn losses(&self) -> Losses {
+        let mut sum = Losses { bad_records: self.bad_records, ..Losses::default() };
+        if let Ok(per_cpu) = self.losses.get(&0, 0) {
+            for [ring_full, flow_table_full, header_unreadable, _unread_bytes] in per_cpu.iter().copied() {
+                sum.ring_full += ring_full;
+                sum.flow_table_full += flow_table_full;
+                sum.header_unreadable += header_unreadable;
+            }
+        }
+        sum
+    }
+
+    fn attach_point(&mut self, point: Point, forced: Option<Backend>, btf: &Btf) -> Result<Attached, Error> {
+        let mut refused = Vec::new();
+        let fits = |way: &&Way| way.point == point && (forced.is_none() || way.backend.is_none() || way.backend == forced);
+        for way in WAYS.iter().filter(fits) {
+            match self.attach_way(way, btf) {
+                Ok(()) => {
+                    let programs = way.programs.iter().map(describe).collect();
+                    return Ok(Attached { point, backend: way.backend, programs, refused });
+                }
+                Err(cause) => refused.push(cause),
+            }
+        }
+        // a function may be inlined on this kernel; a forced backend still has its tracepoint for what leaves
+        if point.is_optional() {
+            return Ok(Attached { point, backend: None, programs: Vec::new(), refused });
+        }
+        Err(Error::Missing {
+            backend: forced.map(|b| format!("backend {}: ", b.name())).unwrap_or_default(),
+            point: point.name(),
+            causes: refused.join("; "),
+        })
+    }
+
+    fn attach_way(&mut self, way: &Way, btf: &Btf) -> Result<(), String> {
+        let before = self.running.len();
+        for program in way.programs {
+            let result = match self.ebpf.program_mut(program.name) {
+                Some(loaded) => attach(loaded, program, btf),
+                None => Err("not in the object".to_owned()),
+            };
+            if let Err(cause) = result {
+                for undone in self.running.split_off(before) {
+                    if let Some(p) = self.ebpf.program_mut(undone.name) {
+                        let _ = unload(p);
+                    }
+                }
+                return Err(format!("{}: {cause}", describe(program)));
+            }
+            self.running.push(*program);
+        }
+        Ok(())
+    }
+}
+
+fn describe(program: &Program) -> String {
+    format!("{}/{}", program.how.name(), program.target)
+}
+
+fn attach(loaded: &mut Loaded, program: &Program, btf: &Btf) -> Result<(), String> {
+    let result = match (loaded, program.how) {
+        (Loaded::BtfTracePoint(p), How::TpBtf) => p.load(program.target, btf).and_then(|()| p.attach().map(drop)),
+        (Loaded::RawTracePoint(p), How::RawTp) => p.load().and_then(|()| p.attach(program.target).map(drop)),
+        (Loaded::FEntry(p), How::Fentry) => p.load(program.target, btf).and_then(|()| p.attach().map(drop)),
+        (Loaded::FExit(p), How::Fexit) => p.load(program.target, btf).and_then(|()| p.attach().map(drop)),
+        (Loaded::KProbe(p), How::Kprobe | How::Kretprobe) => {
+            p.load().and_then(|()| p.attach(program.target, 0).map(drop))
+        }
+        _ => return Err("not a program of this kind".to_owned()),
+    };
+    result.map_err(|e| in_short(&e))
+}
+
+fn unload(loaded: &mut Loaded) -> Result<(), ProgramError> {
+    match loaded {
+        Loaded::BtfTracePoint(p) => p.unload(),
+        Loaded::RawTracePoint(p) => p.unload(),
+        Loaded::FEntry(p) => p.unload(),
+        Loaded::FExit(p) => p.unload(),
+        Loaded::KProbe(p) => p.unload(),
+        _ => Ok(()),
+    }
+}
+
+/// The kernel's reason without the verifier's whole log: its last line, where there is one.
+fn in_short(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        // the last lines are statistics
+        let statistics = ["processed ", "verification time", "stack depth", "mark_precise"];
+        let said = log.lines().rev().find(|l| !l.trim().is_empty() && !statistics.iter().any(|s| l.starts_with(s)));
+        return match said {
+            Some(line) => format!("{io_error}: {}", line.trim()),
+            None => io_error.to_string(),
+        };
+    }
+    let mut said = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(deeper) = cause {
+        let more = deeper.to_string();
+        if !said.contains(&more) {
+            said = format!("{said}: {more}");
+        }
+        cause = deeper.source();
+    }
+    said
+}
+
+fn load_object(options: &Options, btf: &Btf) -> Result<Ebpf, Error> {
+    let filter = &options.filter;
+    let (ports, hosts) = (filter.port_setting()?, filter.host_setting()?);
+    let port_count = filter.ports.len() as u32;
+    let host_count = filter.hosts.len() as u32;
+    let has_mark = u32::from(filter.mark.is_some());
+    let mark = filter.mark.unwrap_or(0);
+    let netns = filter.netns.unwrap_or(0);
+    let sparse = u32::from(options.sparse);
+    let cookie_helper = u32::from(crate::check::kernel_at_least(5, 12));
+    EbpfLoader::new()
+        .btf(Some(btf))
+        .map_max_entries("events", options.ring_bytes.next_power_of_two().max(64 * 1024))
+        .map_max_entries("flows", options.max_flows)
+        .override_global("cfg_ports", &ports[..], true)
+        .override_global("cfg_port_count", &port_count, true)
+        .override_global("cfg_hosts", &hosts[..], true)
+        .override_global("cfg_host_count", &host_count, true)
+        .override_global("cfg_has_mark", &has_mark, true)
+        .override_global("cfg_mark", &mark, true)
+        .override_global("cfg_netns", &netns, true)
+        .override_global("cfg_sparse", &sparse, true)
+        .override_global("cfg_cookie_helper", &cookie_helper, true)
+        .load(OBJECT)
+        .map_err(|e| permission(&e).unwrap_or_else(|| Error::Load(all_causes(&e))))
+}
+
+/// EPERM for the first map is the usual face of a missing capability.
+fn permission(error: &EbpfError) -> Option<Error> {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(e) = cause {
+        let denied = e.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied);
+        if denied {
+            return Some(Error::NoPermission { missing: crate::check::missing_capabilities().join(", ") });
+        }
+        cause = e.source();
+    }
+    None
+}
+
+fn all_causes(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        said = format!("{said}: {e}");
+        cause = e.source();
+    }
+    said
+}
+
+fn take_map<T: TryFrom<aya::maps::Map>>(ebpf: &mut Ebpf, name: &str) -> Result<T, Error> {
+    ebpf.take_map(name).and_then(|m| T::try_from(m).ok()).ok_or_else(|| Error::Load(format!("no map `{name}`")))
+}
+
+/// Length of a jiffy: the resolution of the clock that ticks with it.
+fn tick_ns() -> u64 {
+    use nix::time::{ClockId, clock_getres};
+    clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
+        .ok()
+        .and_then(|t| u64::try_from(t.tv_nsec()).ok())
+        .filter(|&ns| ns > 0)
+        .unwrap_or(4_000_000)
+}

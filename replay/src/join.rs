@@ -1,0 +1,133 @@
+//! The join: from a trace and a capture to one row for each packet and recorded socket, in parallel over flows.
+//!
+//! The rows are the same for any number of threads: flows are joined on their own, and their rows put in the order
+//! of the capture.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use rayon::prelude::*;
+use tcpprobe_trace::join::{CaptureRow, Match, PacketRow, Reason};
+use tcpprobe_trace::reader::{FlowRow, TraceReader};
+
+use crate::capture::{CaptureError, ReadSummary, read_tcp};
+use crate::flows::Dealer;
+use crate::reconstruct::join_flow;
+
+/// Why a join cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The capture cannot be read.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The trace cannot be read.
+    #[error(transparent)]
+    Trace(#[from] tcpprobe_trace::Error),
+}
+
+/// A capture joined to a trace.
+#[derive(Debug)]
+pub struct Joined {
+    /// What the capture is.
+    pub capture: CaptureRow,
+    /// What was read of it.
+    pub read: ReadSummary,
+    /// A row for each packet and recorded socket, by frame number.
+    pub packets: Vec<PacketRow>,
+    /// Rows by match and reason.
+    pub counts: BTreeMap<(Match, Option<Reason>), u64>,
+    /// TCP packets of recorded flows; smaller than the number of rows where both ends were recorded.
+    pub of_recorded_flows: u64,
+}
+
+/// Joins a capture to a trace; changes neither.
+pub fn join(trace: &Path, capture: &Path) -> Result<Joined, Error> {
+    let reader = TraceReader::open(trace)?;
+    let flows = reader.flows()?;
+    let (packets, read) = read_tcp(capture)?;
+
+    let mut dealer = Dealer::new(&flows);
+    let mut shared = HashMap::new();
+    for flow in dealer.shared().collect::<Vec<_>>() {
+        shared.insert(flow, reader.samples(flows[flow as usize].id)?);
+    }
+    let mut of_recorded_flows = 0;
+    for (packet, index) in packets.iter().zip(0u32..) {
+        of_recorded_flows += u64::from(dealer.deal(index, packet, &shared) > 0);
+    }
+    drop(shared);
+
+    let work: Vec<_> = flows.iter().zip(&dealer.dealt).filter(|(_, dealt)| !dealt.packets.is_empty()).collect();
+    let mut rows = work
+        .par_iter()
+        .map_init(
+            // a connection to the trace for each thread: SQLite's are not shared
+            || TraceReader::open(trace),
+            |reader, (flow, dealt)| {
+                let samples = match reader {
+                    Ok(reader) => reader.samples(flow.id)?,
+                    Err(_) => TraceReader::open(trace)?.samples(flow.id)?,
+                };
+                Ok(join_flow(flow, &samples, &packets, &dealt.packets))
+            },
+        )
+        .collect::<Result<Vec<_>, tcpprobe_trace::Error>>()?
+        .concat();
+    rows.par_sort_unstable_by_key(|r| (r.number, r.flow_id, !r.is_out));
+
+    let mut counts = BTreeMap::new();
+    for row in &rows {
+        *counts.entry((row.matched, row.reason)).or_insert(0) += 1;
+    }
+    let capture = capture_row(capture, &read, &flows, &rows, of_recorded_flows);
+    Ok(Joined { capture, read, packets: rows, counts, of_recorded_flows })
+}
+
+fn capture_row(
+    path: &Path,
+    read: &ReadSummary,
+    flows: &[FlowRow],
+    rows: &[PacketRow],
+    of_recorded_flows: u64,
+) -> CaptureRow {
+    let session_of: HashMap<i64, i64> = flows.iter().map(|f| (f.id, f.session_id)).collect();
+    let mut sessions: BTreeMap<i64, u64> = BTreeMap::new();
+    let mut joined = 0;
+    let mut last = None;
+    for row in rows {
+        *sessions.entry(session_of[&row.flow_id]).or_insert(0) += 1;
+        // a packet with two rows counts once
+        if row.matched != Match::None && last != Some(row.number) {
+            joined += 1;
+            last = Some(row.number);
+        }
+    }
+    let mut unjoined: BTreeMap<String, u64> = BTreeMap::new();
+    let skipped = read.skipped.iter().map(|(reason, &n)| (reason.as_str(), n));
+    let rest = [("no recorded flow", read.tcp_packets - of_recorded_flows), ("not TCP", read.not_tcp)];
+    for (reason, n) in skipped.chain(rest).filter(|(_, n)| *n > 0) {
+        unjoined.insert(reason.to_owned(), n);
+    }
+    CaptureRow {
+        path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+        session_id: sessions.iter().max_by_key(|(id, n)| (**n, std::cmp::Reverse(**id))).map(|(id, _)| *id),
+        link_type: read.capture.link_type.map_or(0, |l| l.0),
+        snaplen: read.capture.snaplen.unwrap_or(0),
+        packets: read.capture.packets,
+        tcp_packets: read.tcp_packets,
+        joined,
+        clock_offset_ns: median(rows.iter().filter(|r| r.matched == Match::Exact).filter_map(|r| r.delay_ns).collect()),
+        truncated: read.capture.truncated.is_some(),
+        unjoined,
+    }
+}
+
+fn median(mut values: Vec<i64>) -> Option<i64> {
+    let middle = values.len() / 2;
+    if values.is_empty() {
+        return None;
+    }
+    Some(*values.select_nth_unstable(middle).1)
+}
+

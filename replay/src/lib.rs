@@ -1,0 +1,15 @@
+//! Captures, and their join to recorded samples.
+//!
+//! [`capture`] reads capture files frame by frame, [`packet`] makes one [`packet::Packet`] of each TCP segment,
+//! [`join`] gives each packet its sender's state, [`live`] takes captures. But for [`live`] everything runs without
+//! root, on any system. Must not know BPF or the terminal.
+
+pub mod capture;
+mod flows;
+pub mod join;
+pub mod live;
+mod matching;
+pub mod packet;
+mod reconstruct;
+pub mod seq;
+mod spans;

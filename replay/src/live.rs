@@ -1,0 +1,207 @@
+//! Captures packets into a pcap file while a recording runs, through libpcap.
+//!
+//! Owns the capture device, its filter and its file. Must not know samples; what is captured here is read back by
+//! [`crate::capture`] like any other capture.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use pcap::{Active, Capture, Linktype, Precision};
+
+/// What to capture.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Interface, or `any`.
+    pub interface: String,
+    /// Path of the network namespace to capture in; `None`: the caller's.
+    pub netns: Option<PathBuf>,
+    /// Filter in the language of pcap-filter(7).
+    pub filter: String,
+    /// Bytes kept of each packet.
+    pub snaplen: u32,
+    /// Bytes of the kernel's buffer.
+    pub buffer_bytes: u32,
+    /// The file; it must not exist.
+    pub file: PathBuf,
+}
+
+/// Why packets cannot be captured.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file is there already, or cannot be made.
+    #[error("{path}: {cause}; name another file with --pcap, or capture no packets with --no-pcap", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The namespace cannot be entered.
+    #[error("{path}: cannot enter this network namespace: {cause}", path = path.display())]
+    Namespace {
+        /// The namespace.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// libpcap refuses.
+    #[error("interface {interface}: {doing}: {cause}")]
+    Pcap {
+        /// The interface.
+        interface: String,
+        /// What was being done.
+        doing: &'static str,
+        /// libpcap's word.
+        #[source]
+        cause: pcap::Error,
+    },
+}
+
+/// Packets of a capture that ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Written to the file.
+    pub packets: u64,
+    /// Dropped by the kernel's buffer or by the interface.
+    pub dropped: u64,
+}
+
+/// An open capture.
+pub struct LiveCapture {
+    capture: Capture<Active>,
+    file: pcap::Savefile,
+    interface: String,
+}
+
+/// The capture filter that lets through what the sampler's filter lets through: TCP, any of the ports, any of the
+/// hosts. (libpcap knows no sockets: marks cannot be expressed.)
+///
+/// `tcp` and `port` look for TCP right behind the fixed IPv6 header, and the kernel puts a hop-by-hop header before
+/// IPv6 super-packets above 64 KiB (BIG TCP): those pass whatever their ports, and the join sorts them out.
+pub fn filter<'a>(ports: &[u16], hosts: impl Iterator<Item = (IpAddr, u8)> + 'a) -> String {
+    let any_of = |terms: Vec<String>| (!terms.is_empty()).then(|| format!("({})", terms.join(" or ")));
+    let ports = any_of(ports.iter().map(|p| format!("port {p}")).collect());
+    let hosts = any_of(hosts.map(|(address, bits)| format!("net {address}/{bits}")).collect());
+    let tcp: Vec<String> = ["tcp".to_owned()].into_iter().chain(ports).collect();
+    let tcp = format!("({} or ip6[6] = 0)", tcp.join(" and "));
+    [tcp].into_iter().chain(hosts).collect::<Vec<_>>().join(" and ")
+}
+
+impl LiveCapture {
+    /// Opens device and file. From here on the kernel buffers packets; [`LiveCapture::run`] writes them.
+    ///
+    /// Where a namespace is named, the calling thread moves into it and stays there.
+    pub fn open(options: &Options) -> Result<LiveCapture, Error> {
+        if let Some(path) = &options.netns {
+            let entered = File::open(path).and_then(|ns| Ok(setns(ns, CloneFlags::CLONE_NEWNET)?));
+            entered.map_err(|cause| Error::Namespace { path: path.clone(), cause })?;
+        }
+        let err = |doing| {
+            let interface = options.interface.clone();
+            move |cause| Error::Pcap { interface, doing, cause }
+        };
+        let inactive = Capture::from_device(options.interface.as_str()).map_err(err("cannot open"))?;
+        let mut capture = inactive
+            .snaplen(i32::try_from(options.snaplen).unwrap_or(i32::MAX))
+            .buffer_size(i32::try_from(options.buffer_bytes).unwrap_or(i32::MAX))
+            .timeout(100)
+            .precision(Precision::Nano)
+            .open()
+            .map_err(err("cannot capture (it needs CAP_NET_RAW)"))?;
+        if options.interface == "any" {
+            // the newer cooked header names the interface; without it the older one still has the packets
+            let _ = capture.set_datalink(Linktype::LINUX_SLL2);
+        }
+        capture.filter(&options.filter, true).map_err(err("cannot set the filter"))?;
+        reserve(&options.file)?;
+        let file = capture.savefile(&options.file).map_err(err("cannot write the capture file"))?;
+        Ok(LiveCapture { capture, file, interface: options.interface.clone() })
+    }
+
+    /// Writes packets until `stop` is set and the kernel's buffer is empty.
+    pub fn run(mut self, stop: &AtomicBool) -> Result<Stats, Error> {
+        let mut stats = Stats::default();
+        let mut flushed = Instant::now();
+        loop {
+            // read before asking for packets: what came before the stop is still to be written
+            let stopping = stop.load(Ordering::Acquire);
+            match self.capture.next_packet() {
+                Ok(packet) => {
+                    self.file.write(&packet);
+                    stats.packets += 1;
+                    if stats.packets % 1024 != 0 {
+                        continue;
+                    }
+                }
+                Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) if stopping => break,
+                Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => {}
+                Err(cause) => {
+                    return Err(Error::Pcap { interface: self.interface, doing: "the capture broke off", cause });
+                }
+            }
+            if flushed.elapsed() > Duration::from_secs(1) {
+                self.flush()?;
+                flushed = Instant::now();
+            }
+        }
+        self.flush()?;
+        if let Ok(s) = self.capture.stats() {
+            stats.dropped = u64::from(s.dropped) + u64::from(s.if_dropped);
+        }
+        Ok(stats)
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let interface = &self.interface;
+        self.file.flush().map_err(|cause| Error::Pcap {
+            interface: interface.clone(),
+            doing: "cannot write the capture file",
+            cause,
+        })
+    }
+}
+
+/// Makes the file, so that one that is there is never written over: libpcap would.
+fn reserve(path: &Path) -> Result<(), Error> {
+    let made = File::options().write(true).create_new(true).open(path);
+    made.map(drop).map_err(|cause| Error::File { path: path.to_owned(), cause })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_says_what_the_sampler_s_does() {
+        assert_eq!(filter(&[], std::iter::empty()), "(tcp or ip6[6] = 0)");
+        assert_eq!(filter(&[80, 443], std::iter::empty()), "(tcp and (port 80 or port 443) or ip6[6] = 0)");
+        let hosts = [("10.0.0.0".parse().unwrap(), 8), ("fd00::".parse().unwrap(), 8)];
+        assert_eq!(
+            filter(&[5201], hosts.into_iter()),
+            "(tcp and (port 5201) or ip6[6] = 0) and (net 10.0.0.0/8 or net fd00::/8)"
+        );
+    }
+
+    #[test]
+    fn libpcap_accepts_the_filter() {
+        let dead = Capture::dead(Linktype::LINUX_SLL2).unwrap();
+        let hosts = [("10.0.0.0".parse().unwrap(), 8), ("fd00::".parse().unwrap(), 8)];
+        dead.compile(&filter(&[5201], hosts.into_iter()), true).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious.pcap");
+        std::fs::write(&path, b"precious").unwrap();
+        assert!(matches!(reserve(&path), Err(Error::File { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+}

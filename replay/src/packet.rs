@@ -1,0 +1,129 @@
+//! One captured TCP segment: what its headers say, from the link layer up to the TCP options.
+//!
+//! Pure functions from bytes to numbers; knows nothing of capture files, of samples or of flows. Tunnels are not
+//! opened: a segment inside GRE, VXLAN or IP-in-IP counts as "not TCP".
+
+mod flags;
+mod ip;
+mod link;
+mod skip;
+mod tcp;
+
+use std::net::IpAddr;
+
+pub use flags::TcpFlags;
+pub use link::LinkType;
+pub use skip::SkipReason;
+
+use skip::Stop;
+
+/// A TCP segment as captured: [`Segment`] with its place in the capture file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet {
+    /// Frame number over the whole file, from 1, as Wireshark shows it.
+    pub number: u64,
+    /// Capture time in ns since the Unix epoch. `None`: the file has no time for this frame (simple packet block), or
+    /// one that does not fit (before 1677, after 2262).
+    pub ts_ns: Option<i64>,
+    /// Source address; an IPv4-mapped IPv6 address (::ffff:a.b.c.d) is given as IPv4.
+    pub src: IpAddr,
+    /// Destination address, in the same form as `src`.
+    pub dst: IpAddr,
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+    /// Sequence number as on the wire, modulo 2³².
+    pub seq: u32,
+    /// Acknowledgment number as on the wire; meaningful only with the ACK flag.
+    pub ack: u32,
+    /// TCP payload in bytes, without SYN and FIN. From the headers, not from the captured bytes; above 65,535 for
+    /// super-packets.
+    pub len: u32,
+    /// The nine flag bits.
+    pub flags: TcpFlags,
+    /// Window field as on the wire, not scaled.
+    pub window: u16,
+    /// TSval of the timestamps option (RFC 7323). `None`: no such option, or not wholly captured.
+    pub tsval: Option<u32>,
+    /// TSecr of the timestamps option; `None` as for `tsval`.
+    pub tsecr: Option<u32>,
+}
+
+/// The headers of one TCP segment: a [`Packet`] that does not yet know its number and its time. Fields as there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each field is documented at Packet")]
+pub struct Segment {
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    pub src_port: u16,
+    pub dst_port: u16,
+    pub seq: u32,
+    pub ack: u32,
+    pub len: u32,
+    pub flags: TcpFlags,
+    pub window: u16,
+    pub tsval: Option<u32>,
+    pub tsecr: Option<u32>,
+}
+
+impl Segment {
+    /// The segment as frame `number` of a capture, seen at `ts_ns`.
+    pub fn at(self, number: u64, ts_ns: Option<i64>) -> Packet {
+        let Self { src, dst, src_port, dst_port, seq, ack, len, flags, window, tsval, tsecr } = self;
+        Packet { number, ts_ns, src, dst, src_port, dst_port, seq, ack, len, flags, window, tsval, tsecr }
+    }
+}
+
+/// What a frame turned out to be. Every frame is exactly one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decoded {
+    /// A TCP segment.
+    Tcp(Segment),
+    /// Certainly no TCP segment: ARP, UDP, a tunnel, …
+    NotTcp,
+    /// It may have been one, but the bytes do not say enough.
+    Skipped(SkipReason),
+}
+
+/// Reads a frame's headers as far as its captured bytes go.
+///
+/// `orig_len` is the frame's length on the wire in bytes. It stands in for the IP length where that is 0, as in
+/// super-packets that the network card has yet to cut (TSO) or that exceed 64 KiB (BIG TCP). Otherwise the IP length
+/// wins, as short Ethernet frames are padded.
+pub fn decode(link: LinkType, data: &[u8], orig_len: u32) -> Decoded {
+    match segment(link, data, orig_len) {
+        Ok(segment) => Decoded::Tcp(segment),
+        Err(Stop::NotTcp) => Decoded::NotTcp,
+        Err(Stop::Skip(reason)) => Decoded::Skipped(reason),
+    }
+}
+
+fn segment(link: LinkType, data: &[u8], orig_len: u32) -> Result<Segment, Stop> {
+    let network = link::strip(link, data)?;
+    // A frame cannot have been shorter than what was captured of it, whatever the file says.
+    let wire_len = (orig_len as usize).max(data.len()).saturating_sub(network.offset);
+    let ip_bytes = data.get(network.offset..).ok_or(SkipReason::CutLinkHeader)?;
+    let datagram = ip::datagram(network.version, ip_bytes, u32::try_from(wire_len).unwrap_or(u32::MAX))?;
+    tcp::segment(&datagram)
+}
+
+/// The big-endian u16 at byte `at`, if it was captured.
+fn be16(data: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(*data.get(at..)?.first_chunk()?))
+}
+
+/// The big-endian u32 at byte `at`, if it was captured.
+fn be32(data: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(*data.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_stay_compact() {
+        assert!(size_of::<Packet>() <= 96, "{} bytes: captures have tens of millions of these", size_of::<Packet>());
+    }
+}

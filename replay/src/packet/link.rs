@@ -1,0 +1,162 @@
+//! Link layer: from a frame to the start of its IP header.
+
+use std::fmt;
+
+use super::skip::Stop;
+use super::{SkipReason, be16, be32};
+
+/// A capture's link type, as files number them (<https://www.tcpdump.org/linktypes.html>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkType(pub u32);
+
+impl LinkType {
+    /// BSD loopback: a 4-byte address family in the byte order of the capturing machine.
+    pub const NULL: Self = Self(0);
+    /// Ethernet.
+    pub const EN10MB: Self = Self(1);
+    /// IP without a link header, as some BSDs number it.
+    pub const RAW_BSD: Self = Self(12);
+    /// IP without a link header, as OpenBSD numbers it.
+    pub const RAW_OPENBSD: Self = Self(14);
+    /// IP without a link header.
+    pub const RAW: Self = Self(101);
+    /// OpenBSD loopback: a 4-byte address family, big-endian.
+    pub const LOOP: Self = Self(108);
+    /// Linux "cooked" capture, version 1.
+    pub const LINUX_SLL: Self = Self(113);
+    /// IPv4 without a link header.
+    pub const IPV4: Self = Self(228);
+    /// IPv6 without a link header.
+    pub const IPV6: Self = Self(229);
+    /// Linux "cooked" capture, version 2.
+    pub const LINUX_SLL2: Self = Self(276);
+
+    /// All link types that [`decode`](super::decode) reads.
+    pub const SUPPORTED: [Self; 10] = [
+        Self::NULL,
+        Self::EN10MB,
+        Self::RAW_BSD,
+        Self::RAW_OPENBSD,
+        Self::RAW,
+        Self::LOOP,
+        Self::LINUX_SLL,
+        Self::IPV4,
+        Self::IPV6,
+        Self::LINUX_SLL2,
+    ];
+
+    /// The name that libpcap and tcpdump give to it, if it is a supported one.
+    pub const fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::NULL => "NULL",
+            Self::EN10MB => "EN10MB",
+            Self::RAW | Self::RAW_BSD | Self::RAW_OPENBSD => "RAW",
+            Self::LOOP => "LOOP",
+            Self::LINUX_SLL => "LINUX_SLL",
+            Self::IPV4 => "IPV4",
+            Self::IPV6 => "IPV6",
+            Self::LINUX_SLL2 => "LINUX_SLL2",
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for LinkType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.pad(name),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
+/// The IP version that the link layer announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    V4,
+    V6,
+    /// The link layer does not say: the IP header's first four bits do.
+    InHeader,
+}
+
+/// Where in a frame the IP header starts, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Network {
+    pub(super) version: Version,
+    pub(super) offset: usize,
+}
+
+/// `ARPHRD_NETLINK`: what a cooked header's protocol field holds is then a netlink family, not an EtherType.
+const ARPHRD_NETLINK: u16 = 824;
+
+/// Finds the IP header of a frame.
+pub(super) fn strip(link: LinkType, data: &[u8]) -> Result<Network, Stop> {
+    match link {
+        LinkType::EN10MB => ethertype(be16(data, 12).ok_or(SkipReason::CutLinkHeader)?, 14, data),
+        LinkType::LINUX_SLL => cooked(data, 16, 14, 2),
+        LinkType::LINUX_SLL2 => cooked(data, 20, 0, 8),
+        LinkType::RAW | LinkType::RAW_BSD | LinkType::RAW_OPENBSD => {
+            Ok(Network { version: Version::InHeader, offset: 0 })
+        }
+        LinkType::NULL | LinkType::LOOP => family(be32(data, 0).ok_or(SkipReason::CutLinkHeader)?),
+        LinkType::IPV4 => Ok(Network { version: Version::V4, offset: 0 }),
+        LinkType::IPV6 => Ok(Network { version: Version::V6, offset: 0 }),
+        _ => Err(SkipReason::UnsupportedLinkType.into()),
+    }
+}
+
+/// A Linux cooked header of `header_len` bytes, with its protocol and ARPHRD fields at these offsets.
+fn cooked(data: &[u8], header_len: usize, protocol_at: usize, arphrd_at: usize) -> Result<Network, Stop> {
+    let header = data.get(..header_len).ok_or(SkipReason::CutLinkHeader)?;
+    if be16(header, arphrd_at) == Some(ARPHRD_NETLINK) {
+        return Err(Stop::NotTcp);
+    }
+    ethertype(be16(header, protocol_at).ok_or(SkipReason::CutLinkHeader)?, header_len, data)
+}
+
+/// The address family of BSD loopback headers, in either byte order: values stay below 256, so one order only fits.
+fn family(family: u32) -> Result<Network, Stop> {
+    let family = if family > 0xffff { family.swap_bytes() } else { family };
+    let version = match family {
+        2 => Version::V4,
+        // AF_INET6 of Linux, NetBSD and OpenBSD, FreeBSD, Darwin.
+        10 | 24 | 28 | 30 => Version::V6,
+        _ => return Err(Stop::NotTcp),
+    };
+    Ok(Network { version, offset: 4 })
+}
+
+/// Follows VLAN tags and MPLS labels, any number of them, from an EtherType whose payload starts at `offset`.
+fn ethertype(mut ethertype: u16, mut offset: usize, data: &[u8]) -> Result<Network, Stop> {
+    loop {
+        match ethertype {
+            0x0800 => return Ok(Network { version: Version::V4, offset }),
+            0x86dd => return Ok(Network { version: Version::V6, offset }),
+            // 802.1Q, 802.1ad, and the type that came before 802.1ad: 2 bytes of tag, then the next EtherType.
+            0x8100 | 0x88a8 | 0x9100 => {
+                ethertype = be16(data, offset + 2).ok_or(SkipReason::CutLinkHeader)?;
+                offset += 4;
+            }
+            0x8847 | 0x8848 => return mpls(offset, data),
+            _ => return Err(Stop::NotTcp),
+        }
+    }
+}
+
+/// MPLS (RFC 3032): labels of 4 bytes, up to the one that is marked as the bottom. What follows is not announced; as
+/// routers do, take it for IP where its first four bits are an IP version.
+fn mpls(mut offset: usize, data: &[u8]) -> Result<Network, Stop> {
+    const BOTTOM_OF_STACK: u32 = 0x100;
+    loop {
+        let label = be32(data, offset).ok_or(SkipReason::CutLinkHeader)?;
+        offset += 4;
+        if label & BOTTOM_OF_STACK != 0 {
+            break;
+        }
+    }
+    match data.get(offset).ok_or(SkipReason::CutIpHeader)? >> 4 {
+        4 => Ok(Network { version: Version::V4, offset }),
+        6 => Ok(Network { version: Version::V6, offset }),
+        _ => Err(Stop::NotTcp),
+    }
+}

@@ -1,0 +1,279 @@
+//! A flow's packets with their matches, and the sender's window edges for those that have no sample of their own.
+//!
+//! Owns how samples and packets of one flow become rows; must not know files or the order of other flows.
+
+use tcpprobe_trace::join::{Match, PacketRow, Reason};
+use tcpprobe_trace::reader::{FlowRow, SampleRow};
+use tcpprobe_trace::sample::{Kind, Phase};
+
+use crate::matching::{Found, Sighting, match_direction};
+use crate::packet::{Packet, TcpFlags};
+use crate::seq::{Position, Unwrapper, nearest};
+
+/// Joins a flow's packets (index into `all`, sent by its socket?) to its samples.
+pub(crate) fn join_flow(
+    flow: &FlowRow,
+    samples: &[SampleRow],
+    all: &[Packet],
+    packets: &[(u32, bool)],
+) -> Vec<PacketRow> {
+    let mut found = vec![Found::Nothing(Reason::NotSampled); packets.len()];
+    for is_out in [true, false] {
+        let of_samples: Vec<u32> = (0..samples.len() as u32).filter(|&i| serves(samples, i as usize, is_out)).collect();
+        let of_packets: Vec<u32> = (0..packets.len() as u32).filter(|&i| packets[i as usize].1 == is_out).collect();
+        let sampled = sightings_of_samples(samples, &of_samples);
+        let captured = sightings_of_packets(all, packets, &of_packets, samples, &of_samples, &sampled);
+        for (&p, f) in of_packets.iter().zip(match_direction(&captured, &sampled)) {
+            // from positions in the direction's lists to positions in the flow's
+            found[p as usize] = match f {
+                Found::Exact(s) => Found::Exact(of_samples[s as usize]),
+                Found::Within(s) => Found::Within(of_samples[s as usize]),
+                nothing => nothing,
+            };
+        }
+    }
+    merge_acks(samples, all, packets, &mut found);
+    rows(flow, samples, all, packets, &found)
+}
+
+/// Can this sample be the one of a packet in this direction?
+fn serves(samples: &[SampleRow], i: usize, is_out: bool) -> bool {
+    let s = &samples[i];
+    if !s.has_segment || s.kind.is_out() != is_out {
+        return false;
+    }
+    match (s.kind, s.phase) {
+        (Kind::Send | Kind::Retransmit, Phase::Transmit) => s.error == 0,
+        // the kernel's word after a retransmission: its transmit sample is another one
+        (Kind::Send | Kind::Retransmit, _) => false,
+        // one segment, two samples: the one from before it was processed is taken
+        (Kind::Ack, Phase::After) => !samples[..i].iter().rev().find(|b| b.kind == Kind::Ack).is_some_and(|b| {
+            b.phase == Phase::Before && (b.seq, b.len, b.ack, b.flags) == (s.seq, s.len, s.ack, s.flags)
+        }),
+        // a change of state names a segment where one made it (the SYN-ACK)
+        (Kind::Ack | Kind::State, _) => true,
+    }
+}
+
+fn space(len: u32, flags: u16) -> Position {
+    let one = |flag: TcpFlags| Position::from(flags & flag.0 != 0);
+    Position::from(len) + one(TcpFlags::SYN) + one(TcpFlags::FIN)
+}
+
+fn sightings_of_samples(samples: &[SampleRow], of: &[u32]) -> Vec<Sighting> {
+    let mut unwrapper: Option<Unwrapper> = None;
+    of.iter()
+        .map(|&i| {
+            let s = &samples[i as usize];
+            let start = unwrapper.get_or_insert_with(|| Unwrapper::begin(s.seq)).unwrap(s.seq);
+            Sighting {
+                start,
+                end: start + space(s.len, s.flags),
+                ack: s.ack,
+                flags: s.flags,
+                tsval: s.tsval,
+                ts_ns: Some(s.ts_ns),
+            }
+        })
+        .collect()
+}
+
+fn sightings_of_packets(
+    all: &[Packet],
+    packets: &[(u32, bool)],
+    of: &[u32],
+    samples: &[SampleRow],
+    of_samples: &[u32],
+    sampled: &[Sighting],
+) -> Vec<Sighting> {
+    // a capture may begin gigabytes after the samples: the first packet is looked for where samples were at its time
+    let mut unwrapper: Option<Unwrapper> = None;
+    let begin = |p: &Packet| {
+        let near = match p.ts_ns {
+            Some(t) => of_samples.iter().zip(sampled).min_by_key(|(i, _)| samples[**i as usize].ts_ns.abs_diff(t)),
+            None => of_samples.iter().zip(sampled).next(),
+        };
+        near.map_or_else(|| Unwrapper::begin(p.seq), |(_, s)| Unwrapper::near(s.start))
+    };
+    of.iter()
+        .map(|&i| {
+            let p = &all[packets[i as usize].0 as usize];
+            let start = unwrapper.get_or_insert_with(|| begin(p)).unwrap(p.seq);
+            Sighting {
+                start,
+                end: start + space(p.len, p.flags.0),
+                ack: p.ack,
+                flags: p.flags.0,
+                tsval: p.tsval,
+                ts_ns: p.ts_ns,
+            }
+        })
+        .collect()
+}
+
+/// Pure ACKs that waited while the application held the socket may have been merged into one, which carries the last
+/// one's acknowledgment number (`tcp_add_to_backlog`): the earlier ones are a part of it.
+fn merge_acks(samples: &[SampleRow], all: &[Packet], packets: &[(u32, bool)], found: &mut [Found]) {
+    let mut next: Option<u32> = None;
+    for i in (0..packets.len()).rev() {
+        let (index, is_out) = packets[i];
+        if is_out {
+            continue;
+        }
+        if let Some(s) = found[i].sample() {
+            next = Some(s);
+            continue;
+        }
+        let p = &all[index as usize];
+        let pure = p.len == 0 && p.flags.ack() && p.flags.0 & (TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0) == 0;
+        if !pure || found[i] != Found::Nothing(Reason::NotSampled) {
+            continue;
+        }
+        let Some(s) = next else { continue };
+        let sample = &samples[s as usize];
+        let merged = sample.kind == Kind::Ack
+            && sample.len == 0
+            && sample.seq == p.seq
+            && sample.tsval.is_some()
+            && sample.tsval == p.tsval
+            && (sample.ack.wrapping_sub(p.ack) as i32) > 0;
+        if merged {
+            found[i] = Found::Within(s);
+        }
+    }
+}
+
+/// The sender's window edges, advanced from a sample by the packets since.
+struct Edges {
+    sample: u32,
+    nxt: Position,
+    una: Position,
+}
+
+fn rows(
+    flow: &FlowRow,
+    samples: &[SampleRow],
+    all: &[Packet],
+    packets: &[(u32, bool)],
+    found: &[Found],
+) -> Vec<PacketRow> {
+    let next_certain = next_certain(found);
+    let last_named = samples.iter().rposition(|s| s.has_segment);
+    let mut edges: Option<Edges> = None;
+    let mut rows = Vec::with_capacity(packets.len());
+    for (i, &(index, is_out)) in packets.iter().enumerate() {
+        let p = &all[index as usize];
+        let mut row = PacketRow {
+            number: p.number,
+            ts_ns: p.ts_ns,
+            flow_id: flow.id,
+            is_out,
+            seq: p.seq,
+            ack: p.ack,
+            len: p.len,
+            flags: p.flags.0,
+            window: p.window,
+            sample_id: None,
+            matched: Match::None,
+            reason: None,
+            delay_ns: None,
+            carried: None,
+        };
+        match found[i] {
+            Found::Exact(s) | Found::Within(s) => {
+                let sample = &samples[s as usize];
+                row.sample_id = Some(sample.id);
+                row.matched = if matches!(found[i], Found::Exact(_)) { Match::Exact } else { Match::Within };
+                row.delay_ns = p.ts_ns.map(|t| t - sample.ts_ns);
+                // never back to an older sample: a late packet does not undo what is known
+                if edges.as_ref().is_none_or(|e| e.sample < s) {
+                    let at = edges.as_ref().map_or((1 << 40) + Position::from(sample.snd_nxt), |e| e.nxt);
+                    let nxt = nearest(sample.snd_nxt, at);
+                    edges = Some(Edges { sample: s, nxt, una: nearest(sample.snd_una, nxt) });
+                }
+            }
+            Found::Nothing(why) => {
+                let reason = refine(why, flow, samples, p, edges.as_ref(), next_certain[i], last_named);
+                row.reason = Some(reason);
+                let stateless = matches!(reason, Reason::AfterClose | Reason::RequestSocket | Reason::BeforeFirstSample);
+                if let (Some(e), false) = (&edges, stateless) {
+                    row.sample_id = Some(samples[e.sample as usize].id);
+                    row.matched = Match::Carried;
+                    row.carried = Some((e.nxt as u32, e.una as u32));
+                }
+            }
+        }
+        if let Some(e) = &mut edges {
+            advance(e, p, is_out);
+        }
+        rows.push(row);
+    }
+    rows
+}
+
+/// What a packet does to the edges, for the packets after it.
+fn advance(edges: &mut Edges, p: &Packet, is_out: bool) {
+    if is_out {
+        let end = nearest(p.seq, edges.nxt) + space(p.len, p.flags.0);
+        edges.nxt = edges.nxt.max(end);
+    } else if p.flags.ack() && !p.flags.rst() {
+        let ack = nearest(p.ack, edges.una);
+        // what was never sent cannot be acknowledged (RFC 9293 §3.10.7.4)
+        if ack > edges.una && ack <= edges.nxt {
+            edges.una = ack;
+        }
+    }
+}
+
+/// For each packet the sample of the first packet after it that has one.
+fn next_certain(found: &[Found]) -> Vec<Option<u32>> {
+    let mut next = None;
+    let mut all: Vec<_> = found
+        .iter()
+        .rev()
+        .map(|f| {
+            let here = next;
+            next = f.sample().or(next);
+            here
+        })
+        .collect();
+    all.reverse();
+    all
+}
+
+/// Why a packet has no sample, in the light of what stands around it.
+fn refine(
+    why: Reason,
+    flow: &FlowRow,
+    samples: &[SampleRow],
+    p: &Packet,
+    edges: Option<&Edges>,
+    next: Option<u32>,
+    last_named: Option<usize>,
+) -> Reason {
+    let Some(edges) = edges else {
+        return if p.flags.syn() { Reason::RequestSocket } else { Reason::BeforeFirstSample };
+    };
+    let last = edges.sample as usize;
+    let closed_at = samples.last().filter(|_| flow.closed).map(|s| s.ts_ns);
+    // no segment was sampled after this one, and the clock, if there is one, says that the socket was gone
+    if next.is_none() && last_named.is_none_or(|n| last >= n) {
+        if let (Some(closed), Some(ts)) = (closed_at, p.ts_ns) {
+            if ts > closed {
+                return Reason::AfterClose;
+            }
+        }
+    }
+    if p.flags.rst() {
+        return Reason::Reset;
+    }
+    if flow.sparse {
+        return Reason::SparseTrace;
+    }
+    if why == Reason::Ambiguous {
+        return why;
+    }
+    let until = next.map_or(samples.len(), |n| (n as usize + 1).max(last + 1)).min(samples.len());
+    let hole = samples[last..until].windows(2).any(|w| w[1].serial > w[0].serial + 1);
+    if hole { Reason::Hole } else { why }
+}

@@ -1,0 +1,72 @@
+//! Sequence numbers: 32 bits on the wire, 64 in here.
+//!
+//! Owns the arithmetic of RFC 9293 §3.4 and the unwrapping; must not know packets or samples.
+
+/// Position in a direction's byte stream: a sequence number with the wraps counted. Comparable as it stands.
+pub type Position = i64;
+
+/// Unwraps numbers of one direction: each is taken for the position nearest to the one before it.
+#[derive(Clone, Copy, Debug)]
+pub struct Unwrapper {
+    last: Position,
+}
+
+impl Unwrapper {
+    /// Begins at a number. The first position leaves room for numbers before it.
+    pub fn begin(seq: u32) -> Unwrapper {
+        Unwrapper { last: (1 << 40) + Position::from(seq) }
+    }
+
+    /// Begins near a position.
+    pub fn near(position: Position) -> Unwrapper {
+        Unwrapper { last: position }
+    }
+
+    /// The position of a number, at most 2³¹ away from the last one; it becomes the last one.
+    pub fn unwrap(&mut self, seq: u32) -> Position {
+        self.last = nearest(seq, self.last);
+        self.last
+    }
+}
+
+/// The position with this number that is nearest to another.
+pub fn nearest(seq: u32, to: Position) -> Position {
+    to + Position::from(seq.wrapping_sub(to as u32) as i32)
+}
+
+/// Distance of two numbers on the circle.
+pub fn distance(a: u32, b: u32) -> u32 {
+    (a.wrapping_sub(b) as i32).unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn numbers_go_on_across_the_wrap() {
+        let mut u = Unwrapper::begin(0xffff_fff0);
+        let a = u.unwrap(0xffff_fff0);
+        assert_eq!(u.unwrap(0x10) - a, 0x20);
+        assert_eq!(u.unwrap(0xffff_fff8) - a, 8, "a retransmission from before the wrap");
+    }
+
+    proptest! {
+        #[test]
+        fn a_stream_of_any_length_unwraps_to_itself(start: u32, steps in prop::collection::vec(-1_000_000_000i64..1_000_000_000, 0..200)) {
+            let mut u = Unwrapper::begin(start);
+            let mut at = u.unwrap(start);
+            for step in steps {
+                at += step;
+                prop_assert_eq!(u.unwrap(at as u32), at);
+            }
+        }
+
+        #[test]
+        fn distance_is_symmetric(a: u32, b: u32) {
+            prop_assert_eq!(distance(a, b), distance(b, a));
+            prop_assert_eq!(distance(a, a), 0);
+        }
+    }
+}

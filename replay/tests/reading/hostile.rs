@@ -1,0 +1,148 @@
+//! Nothing that a file holds makes the reader panic, hang or lose count.
+
+use std::io::Read;
+use std::path::Path;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use tcpprobe_replay::capture::{Capture, TcpPackets};
+use tcpprobe_replay::packet::{Decoded, LinkType, decode};
+
+use crate::build::*;
+
+/// Reads to the end, checks the counts, and returns how many segments there were.
+fn read(bytes: Vec<u8>) -> u64 {
+    let len = bytes.len() as u64;
+    let reader: Box<dyn Read + Send> = Box::new(std::io::Cursor::new(bytes));
+    let Ok(capture) = Capture::from_reader(reader, Path::new("mutated")) else { return 0 };
+    let mut packets = TcpPackets::new(capture);
+    let (mut count, mut number) = (0, 0);
+    for packet in packets.by_ref().map_while(Result::ok) {
+        assert!(packet.number > number, "numbers rise");
+        number = packet.number;
+        count += 1;
+    }
+    assert!(packets.next().is_none(), "nothing after the end or an error");
+    let summary = packets.summary();
+    assert_eq!(summary.tcp_packets, count);
+    assert_eq!(summary.capture.packets, count + summary.not_tcp + summary.skipped.values().sum::<u64>());
+    assert!(summary.capture.packets <= len / 12, "no frame without bytes in the file");
+    assert!(summary.capture.truncated.is_none_or(|truncated| truncated.offset < len));
+    count
+}
+
+fn frames() -> Vec<Vec<u8>> {
+    vec![
+        ethernet(&[0x08, 0x00], &ipv4(&usual_tcp())),
+        ethernet(&[0x81, 0x00, 0x00, 0x64, 0x86, 0xdd], &ipv6(&usual_tcp())),
+        ethernet(
+            &[0x86, 0xdd],
+            &ipv6_with(0, None, &[&[60, 0, 5, 2, 0, 0, 1, 0, 6, 0, 1, 4, 0, 0, 0, 0], &usual_tcp()[..]].concat()),
+        ),
+        ethernet(&[0x08, 0x06], &[0; 28]),
+    ]
+}
+
+fn classic(order: Order) -> Vec<u8> {
+    let mut bytes = pcap(order, NANOSECONDS, 1);
+    for (s, frame) in (0..).zip(frames()) {
+        bytes.extend(record(order, s, 0, &frame, u32::try_from(frame.len()).unwrap()));
+    }
+    bytes
+}
+
+fn ng(order: Order) -> Vec<u8> {
+    let mut bytes = [section(order), interface(order, 1, 0, &option(order, 9, &[9]))].concat();
+    for (s, frame) in (0..).zip(frames()) {
+        bytes.extend(enhanced(order, 0, s, &frame, u32::try_from(frame.len()).unwrap()));
+    }
+    bytes.extend(block(order, 5, &[0; 12]));
+    bytes
+}
+
+#[test]
+fn the_files_to_mutate_are_valid() {
+    for order in Order::BOTH {
+        assert_eq!((read(classic(order)), read(ng(order))), (3, 3));
+    }
+}
+
+fn any_link() -> impl Strategy<Value = LinkType> {
+    prop_oneof![9 => proptest::sample::select(&LinkType::SUPPORTED[..]), 1 => any::<u32>().prop_map(LinkType)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn decode_takes_any_bytes(link in any_link(), data in proptest::collection::vec(any::<u8>(), 0..200), orig_len: u32) {
+        decode(link, &data, orig_len);
+    }
+
+    #[test]
+    fn decode_takes_any_ip_header(
+        v6: bool,
+        chain in proptest::sample::select(&[0_u8, 6, 17, 43, 44, 51, 60][..]),
+        mut data in proptest::collection::vec(prop_oneof![any::<u8>(), proptest::sample::select(&[0_u8, 1, 6, 43, 44, 51, 60][..])], 0..160),
+        orig_len: u32,
+    ) {
+        for (at, byte) in [(0, if v6 { 0x60 } else { 0x45 }), (if v6 { 6 } else { 9 }, chain)] {
+            if let Some(field) = data.get_mut(at) {
+                *field = byte;
+            }
+        }
+        if let Decoded::Tcp(segment) = decode(LinkType::RAW, &data, orig_len) {
+            prop_assert_eq!(segment.tsval.is_some(), segment.tsecr.is_some());
+        }
+    }
+
+    #[test]
+    fn decode_takes_any_change_of_a_frame(at: Index, byte: u8, cut: Index, which: Index) {
+        let mut frame = which.get(&frames()).clone();
+        *at.get_mut(&mut frame) = byte;
+        decode(LinkType::EN10MB, &frame[..cut.index(frame.len() + 1)], 1_514);
+    }
+
+    #[test]
+    fn captures_take_any_change(
+        kind in 0..4,
+        changes in proptest::collection::vec((any::<Index>(), any::<u8>()), 1..6),
+        cut: Index,
+        cuts: bool,
+    ) {
+        let mut bytes = match kind {
+            0 => classic(Order::Little),
+            1 => classic(Order::Big),
+            2 => ng(Order::Little),
+            _ => ng(Order::Big),
+        };
+        for (at, byte) in changes {
+            *at.get_mut(&mut bytes) = byte;
+        }
+        if cuts {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        read(bytes);
+    }
+
+    #[test]
+    fn captures_take_any_bytes_after_a_magic(
+        magic in proptest::sample::select(&[0xa1b2_c3d4_u32, 0xd4c3_b2a1, 0xa1b2_cd34, 0x0a0d_0d0a][..]),
+        rest in proptest::collection::vec(any::<u8>(), 0..400),
+    ) {
+        read([&magic.to_le_bytes()[..], &rest].concat());
+    }
+
+    #[test]
+    fn sections_take_any_blocks(
+        blocks in proptest::collection::vec((0_u32..12, proptest::collection::vec(any::<u8>(), 0..60)), 0..12),
+        big: bool,
+    ) {
+        let order = if big { Order::Big } else { Order::Little };
+        let mut bytes = [section(order), interface(order, 1, 0, &[])].concat();
+        for (kind, body) in blocks {
+            bytes.extend(block(order, kind, &body));
+        }
+        read(bytes);
+    }
+}

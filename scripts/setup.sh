@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Installs what building, testing and the demo need, on Debian and Ubuntu. Does nothing where all of it is there.
+set -euo pipefail
+
+# What is needed, as a command or a file, and the package that brings it.
+needs=(
+    "clang clang"                            # compiles the BPF programs
+    "gcc gcc" "make make" "pkg-config pkg-config"
+    "/usr/include/pcap/pcap.h libpcap-dev"
+    "ip iproute2" "tc iproute2" "nft nftables" "ethtool ethtool"   # the test networks
+    "iperf3 iperf3" "tcpdump tcpdump" "sqlite3 sqlite3" "python3 python3"
+)
+
+# Tools of the network stand in sbin, which is not in every user's PATH.
+PATH="$PATH:/usr/sbin:/sbin"
+missing=()
+for need in "${needs[@]}"; do
+    read -r what package <<<"$need"
+    [[ -e "$what" ]] || command -v "$what" >/dev/null || missing+=("$package")
+done
+
+if ((${#missing[@]})); then
+    # Without a question, and without a restart of services: no one may be there to answer.
+    install="apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ${missing[*]}"
+    if ! command -v apt-get >/dev/null; then
+        echo "setup: this is no Debian or Ubuntu: install what they call ${missing[*]}" >&2
+        exit 1
+    elif ((EUID == 0)); then
+        sh -c "$install"
+    elif sudo -n true 2>/dev/null; then
+        sudo sh -c "$install"
+    else
+        echo "setup: needs root to install packages; run: sudo sh -c '$install'" >&2
+        exit 1
+    fi
+fi
+
+if ! command -v cargo >/dev/null; then
+    echo "setup: no cargo: install Rust from https://rustup.rs, then run this again" >&2
+    exit 1
+fi

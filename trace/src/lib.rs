@@ -1,0 +1,22 @@
+//! What a sample, a flow and a session are, and the SQLite file that holds them.
+//!
+//! Owns the one list of a sample's fields ([`fields`]), the types that pass between recording and joining
+//! ([`sample`]), the clock anchors ([`clock`]) and everything that is SQL: schema, writer, reader, the tables that a
+//! join fills, and read-only queries. Must not know BPF or captures.
+
+pub mod clock;
+mod error;
+pub mod fields;
+pub mod join;
+pub mod query;
+pub mod reader;
+pub mod sample;
+mod schema;
+mod store;
+pub mod writer;
+
+pub use error::Error;
+pub use schema::{APPLICATION_ID, SCHEMA_VERSION, column_docs};
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,171 @@
+//! Reads what a join needs from a trace: flows, and the samples of each.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, Row};
+
+use crate::sample::{Kind, Phase};
+use crate::store::{failed, open_read};
+use crate::{Error, Result};
+
+/// A flow as the join sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowRow {
+    /// Its id.
+    pub id: i64,
+    /// Its session.
+    pub session_id: i64,
+    /// The socket's own address.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub remote: SocketAddr,
+    /// Inode number of its network namespace.
+    pub netns: u32,
+    /// First sample, Unix epoch in ns.
+    pub first_ns: i64,
+    /// Last sample.
+    pub last_ns: i64,
+    /// Was its end seen?
+    pub closed: bool,
+    /// Was only every change of the congestion state sampled?
+    pub sparse: bool,
+}
+
+/// A sample as the join sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SampleRow {
+    /// Its id.
+    pub id: i64,
+    /// Position in the flow.
+    pub serial: u64,
+    /// Unix epoch, ns.
+    pub ts_ns: i64,
+    /// What it was taken for.
+    pub kind: Kind,
+    /// When.
+    pub phase: Phase,
+    /// Does it name a segment? Without, the next five are 0.
+    pub has_segment: bool,
+    /// Sequence number.
+    pub seq: u32,
+    /// Payload bytes.
+    pub len: u32,
+    /// Acknowledgment number.
+    pub ack: u32,
+    /// The nine flag bits.
+    pub flags: u16,
+    /// Timestamp value.
+    pub tsval: Option<u32>,
+    /// Why it failed locally; 0 where it did not.
+    pub error: i32,
+    /// The sender's next sequence number.
+    pub snd_nxt: u32,
+    /// The sender's oldest unacknowledged one.
+    pub snd_una: u32,
+}
+
+/// A trace opened for reading.
+pub struct TraceReader {
+    db: Connection,
+    path: PathBuf,
+}
+
+impl TraceReader {
+    /// Opens a trace; nothing in it can be changed through this.
+    pub fn open(path: &Path) -> Result<TraceReader> {
+        Ok(TraceReader { db: open_read(path)?, path: path.to_owned() })
+    }
+
+    /// Every flow of every session, by id.
+    pub fn flows(&self) -> Result<Vec<FlowRow>> {
+        let err = failed(&self.path, "cannot read the flows");
+        let mut statement = self
+            .db
+            .prepare(
+                "SELECT f.id, f.session_id, f.local_addr, f.local_port, f.remote_addr, f.remote_port, f.netns,
+                   f.first_ns, f.last_ns, f.closed, z.sample_mode = 'cwnd'
+                 FROM flows f JOIN sessions z ON z.id = f.session_id ORDER BY f.id",
+            )
+            .map_err(&err)?;
+        let mut rows = statement.query([]).map_err(&err)?;
+        let mut flows = Vec::new();
+        while let Some(row) = rows.next().map_err(&err)? {
+            let address = |at: usize| -> Result<SocketAddr> {
+                let (text, port): (String, u16) = (row.get(at).map_err(&err)?, row.get(at + 1).map_err(&err)?);
+                let ip = text.parse().map_err(|_| self.damaged(format!("address `{text}` in flows")))?;
+                Ok(SocketAddr::new(ip, port))
+            };
+            flows.push(FlowRow {
+                id: row.get(0).map_err(&err)?,
+                session_id: row.get(1).map_err(&err)?,
+                local: address(2)?,
+                remote: address(4)?,
+                netns: row.get(6).map_err(&err)?,
+                first_ns: row.get(7).map_err(&err)?,
+                last_ns: row.get(8).map_err(&err)?,
+                closed: row.get(9).map_err(&err)?,
+                sparse: row.get(10).map_err(&err)?,
+            });
+        }
+        Ok(flows)
+    }
+
+    /// The samples of a flow by serial.
+    pub fn samples(&self, flow_id: i64) -> Result<Vec<SampleRow>> {
+        let err = failed(&self.path, "cannot read the samples");
+        let mut statement = self
+            .db
+            .prepare_cached(
+                "SELECT r.id, r.serial, z.real_base_ns + r.mono_off + r.clock_off, r.what, r.seq, r.len, r.ack, r.flags,
+                   r.tsval, r.error, r.nxt_off, r.in_flight
+                 FROM sample_rows r JOIN flows f ON f.id = r.flow_id JOIN sessions z ON z.id = f.session_id
+                 WHERE r.flow_id = ?1 ORDER BY r.id",
+            )
+            .map_err(&err)?;
+        let mut rows = statement.query([flow_id]).map_err(&err)?;
+        let mut samples = Vec::new();
+        while let Some(row) = rows.next().map_err(&err)? {
+            samples.push(self.sample(row)?);
+        }
+        // the writer keeps this order; a trace of someone else may not
+        if !samples.is_sorted_by_key(|s: &SampleRow| s.serial) {
+            samples.sort_by_key(|s| s.serial);
+        }
+        Ok(samples)
+    }
+
+    fn sample(&self, row: &Row<'_>) -> Result<SampleRow> {
+        let err = failed(&self.path, "cannot read a sample");
+        let get = |at: usize| -> Result<Option<i64>> { row.get(at).map_err(&err) };
+        let what = get(3)?.unwrap_or(-1);
+        let (kind, phase) = u8::try_from(what)
+            .ok()
+            .and_then(|w| Some((Kind::from_code(w / 4)?, Phase::from_code(w % 4)?)))
+            .ok_or_else(|| self.damaged(format!("a sample's kind and phase are {what}")))?;
+        let number = |at: usize| -> Result<u32> { Ok(get(at)?.unwrap_or(0) as u32) };
+        let (seq, ack) = (number(4)?, number(6)?);
+        let own = if kind.is_out() { seq } else { ack };
+        let snd_nxt = own.wrapping_add(number(10)?);
+        Ok(SampleRow {
+            id: row.get(0).map_err(&err)?,
+            serial: get(1)?.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
+            ts_ns: get(2)?.unwrap_or(0),
+            kind,
+            phase,
+            has_segment: get(4)?.is_some(),
+            seq,
+            len: number(5)?,
+            ack,
+            flags: get(7)?.unwrap_or(0) as u16,
+            tsval: get(8)?.map(|t| t as u32),
+            error: get(9)?.unwrap_or(0) as i32,
+            snd_nxt,
+            snd_una: snd_nxt.wrapping_sub(number(11)?),
+        })
+    }
+
+    fn damaged(&self, what: String) -> Error {
+        Error::Damaged { path: self.path.clone(), what }
+    }
+}

@@ -1,0 +1,230 @@
+//! What passes from the sampler to the trace and from the trace to the join.
+//!
+//! Owns the types and their names; must not know where they come from or where they are kept.
+
+use std::net::SocketAddr;
+
+use crate::fields::{FIELDS, KINDS, PHASES};
+
+/// What a sample was taken for; the codes are positions in [`KINDS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Kind {
+    /// A segment was received.
+    Ack = 0,
+    /// A segment was sent that is no retransmission.
+    Send = 1,
+    /// A segment was sent again.
+    Retransmit = 2,
+    /// The TCP state changed.
+    State = 3,
+}
+
+/// Where relative to the segment's processing a sample was taken; the codes are positions in [`PHASES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// Before TCP processed the received segment.
+    Before = 0,
+    /// After it, or at a change of state.
+    After = 1,
+    /// On the way out; `snd_nxt` and `packets_out` are without this segment.
+    Transmit = 2,
+}
+
+impl Kind {
+    /// From a code in a record or table.
+    pub fn from_code(code: u8) -> Option<Kind> {
+        [Kind::Ack, Kind::Send, Kind::Retransmit, Kind::State].get(usize::from(code)).copied()
+    }
+
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        KINDS[self as usize].0
+    }
+
+    /// Was this socket the segment's sender?
+    pub fn is_out(self) -> bool {
+        matches!(self, Kind::Send | Kind::Retransmit)
+    }
+}
+
+impl Phase {
+    /// From a code in a record or table.
+    pub fn from_code(code: u8) -> Option<Phase> {
+        [Phase::Before, Phase::After, Phase::Transmit].get(usize::from(code)).copied()
+    }
+
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        PHASES[self as usize].0
+    }
+}
+
+/// The segment that a sample was taken for, as the socket's host saw it: before segmentation, after merging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Sequence number of the first byte (or of SYN or FIN).
+    pub seq: u32,
+    /// Payload bytes, without SYN and FIN.
+    pub len: u32,
+    /// Acknowledgment number.
+    pub ack: u32,
+    /// The nine flag bits of the header, FIN lowest.
+    pub flags: u16,
+    /// Timestamp value (RFC 7323), where the probe point knows it.
+    pub tsval: Option<u32>,
+}
+
+/// A socket's state: a value, in the units of the columns, for each field that the kernel has and that applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    present: u64,
+    values: [i64; FIELDS.len()],
+}
+
+const _: () = assert!(FIELDS.len() <= 64, "State::present has one bit a field");
+
+impl Default for State {
+    fn default() -> Self {
+        State { present: 0, values: [0; FIELDS.len()] }
+    }
+}
+
+impl State {
+    /// The value of a field by its position in [`FIELDS`], `None` where it is NULL.
+    pub fn get(&self, field: usize) -> Option<i64> {
+        (self.present >> field & 1 == 1).then(|| self.values[field])
+    }
+
+    /// Sets or clears a field by its position in [`FIELDS`].
+    pub fn set(&mut self, field: usize, value: Option<i64>) {
+        match value {
+            Some(v) => {
+                self.present |= 1 << field;
+                self.values[field] = v;
+            }
+            None => {
+                self.present &= !(1 << field);
+                self.values[field] = 0;
+            }
+        }
+    }
+}
+
+/// One observation of a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The flow, by the sampler's number, unique in its session.
+    pub flow: u64,
+    /// Position in the flow, from 1; a missing number is a sample that was lost.
+    pub serial: u64,
+    /// CLOCK_MONOTONIC, in ns.
+    pub mono_ns: i64,
+    /// What it was taken for.
+    pub kind: Kind,
+    /// When it was taken.
+    pub phase: Phase,
+    /// The segment; `None` for a change of state that no single segment made.
+    pub segment: Option<Segment>,
+    /// Why a retransmission failed locally, as a positive errno; 0 where it did not.
+    pub error: i32,
+    /// The sender's state.
+    pub state: State,
+}
+
+/// What a flow is: one TCP socket in a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The sampler's number of the flow, unique in its session.
+    pub key: u64,
+    /// When this was observed, CLOCK_MONOTONIC in ns.
+    pub mono_ns: i64,
+    /// The socket's own address; IPv4-mapped addresses are IPv4.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub remote: SocketAddr,
+    /// The socket's address family.
+    pub family: Family,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// The kernel's socket cookie, where it has one.
+    pub cookie: Option<u64>,
+    /// Name of the congestion control.
+    pub congestion: Option<String>,
+    /// Shift of the windows that the peer sends, once negotiated.
+    pub snd_wscale: Option<u8>,
+    /// Shift of the windows that this socket sends, once negotiated.
+    pub rcv_wscale: Option<u8>,
+}
+
+/// A socket's address family: an `inet6` socket may well speak IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// AF_INET.
+    Inet,
+    /// AF_INET6.
+    Inet6,
+}
+
+impl Family {
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Inet => "inet",
+            Family::Inet6 => "inet6",
+        }
+    }
+}
+
+/// Why samples were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LossCause {
+    /// The ring buffer had no room: the reader was too slow.
+    RingFull,
+    /// More sockets at once than the sampler can follow.
+    FlowTableFull,
+    /// A segment left whose TCP header could not be read (encrypted or encapsulated before the first device).
+    HeaderUnreadable,
+    /// A record that the reader could not understand.
+    BadRecord,
+}
+
+impl LossCause {
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            LossCause::RingFull => "ring_full",
+            LossCause::FlowTableFull => "flow_table_full",
+            LossCause::HeaderUnreadable => "header_unreadable",
+            LossCause::BadRecord => "bad_record",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_the_positions_in_the_lists() {
+        for (code, (name, _)) in KINDS.iter().enumerate() {
+            assert_eq!(Kind::from_code(code as u8).map(Kind::name), Some(*name));
+        }
+        for (code, (name, _)) in PHASES.iter().enumerate() {
+            assert_eq!(Phase::from_code(code as u8).map(Phase::name), Some(*name));
+        }
+        assert_eq!(Kind::from_code(KINDS.len() as u8), None);
+        assert_eq!(Phase::from_code(PHASES.len() as u8), None);
+    }
+
+    #[test]
+    fn a_cleared_field_is_not_zero() {
+        let mut s = State::default();
+        assert_eq!(s.get(3), None);
+        s.set(3, Some(0));
+        assert_eq!(s.get(3), Some(0));
+        s.set(3, None);
+        assert_eq!(s, State::default());
+    }
+}

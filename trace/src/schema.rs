@@ -1,0 +1,306 @@
+//! The schema: tables, views, and how a sample's state is spread over three tables.
+//!
+//! A row of 40 integers costs 146 bytes; most of them repeat the row before. So the state is stored by how often it
+//! moves ([`crate::fields::Moves`]): `sample_rows` has what moves with every segment, `ack_rows` what moves when an
+//! ACK is processed, `seldom_rows` the rest, each row naming the next by its id. Sequence numbers are stored as
+//! distances that are small, or 0, which SQLite stores in no bytes at all. The view `samples` puts them together.
+//! The only module that knows the layout of the tables; SQL for state columns is made from the field list.
+
+use std::fmt::Write as _;
+
+use crate::fields::{DERIVED, FIELDS, KINDS, Moves, PHASES, STATE_COLUMNS};
+use crate::join::{Match, Reason};
+
+/// `PRAGMA application_id` of a trace: "TPRB".
+pub const APPLICATION_ID: i64 = 0x5450_5242;
+/// `PRAGMA user_version` of a trace that this crate writes and reads.
+pub const SCHEMA_VERSION: i64 = 1;
+
+/// Fields that `sample_rows` does not store by themselves but as distances.
+pub(crate) const AS_DISTANCE: [&str; 4] = ["snd_nxt", "snd_una", "write_seq", "rcv_nxt"];
+
+/// The fields of a table, in the order of their columns.
+pub(crate) fn stored(moves: Moves) -> impl Iterator<Item = (usize, &'static str)> {
+    FIELDS
+        .iter()
+        .enumerate()
+        .filter(move |(_, f)| f.moves == moves && !AS_DISTANCE.contains(&f.name))
+        .map(|(i, f)| (i, f.name))
+}
+
+/// The tables that a recording fills.
+const TABLES: &str = "
+CREATE TABLE sessions (
+  id INTEGER PRIMARY KEY,
+  started_ns INTEGER NOT NULL,      -- Unix epoch
+  ended_ns INTEGER,
+  complete INTEGER NOT NULL,        -- 1: ended in order; 0: still running, or broken off
+  host TEXT NOT NULL,
+  kernel TEXT NOT NULL,
+  tool_version TEXT NOT NULL,
+  command TEXT NOT NULL,
+  backend TEXT NOT NULL,
+  filter TEXT NOT NULL,
+  sample_mode TEXT NOT NULL,        -- all, or cwnd: only where cwnd, ssthresh or ca_state changed
+  samples INTEGER NOT NULL,
+  lost INTEGER NOT NULL,            -- samples lost, all causes
+  capture_path TEXT,
+  capture_packets INTEGER,
+  capture_dropped INTEGER,          -- by the kernel or the interface
+  mono_base_ns INTEGER NOT NULL,    -- what sample_rows.mono_off counts from
+  real_base_ns INTEGER NOT NULL     -- what clock_off is added to
+) STRICT;
+CREATE TABLE flows (
+  id INTEGER PRIMARY KEY,
+  session_id INTEGER NOT NULL REFERENCES sessions(id),
+  local_addr TEXT NOT NULL,
+  local_port INTEGER NOT NULL,
+  remote_addr TEXT NOT NULL,
+  remote_port INTEGER NOT NULL,
+  family TEXT NOT NULL,             -- inet, inet6: of the socket; an inet6 socket may speak IPv4
+  netns INTEGER NOT NULL,           -- inode number, as ls -L /run/netns and lsns show it
+  cookie INTEGER,
+  congestion TEXT,
+  snd_wscale INTEGER,
+  rcv_wscale INTEGER,
+  first_ns INTEGER NOT NULL,        -- Unix epoch, of the first and the last sample
+  last_ns INTEGER NOT NULL,
+  closed INTEGER NOT NULL           -- 1: its end was seen
+) STRICT;
+CREATE INDEX flows_by_address ON flows (local_addr, local_port, remote_addr, remote_port);
+CREATE TABLE losses (
+  session_id INTEGER NOT NULL REFERENCES sessions(id),
+  flow_id INTEGER REFERENCES flows(id),  -- NULL: not known of which
+  after_serial INTEGER,             -- the last sample before the hole
+  count INTEGER NOT NULL,
+  cause TEXT NOT NULL
+) STRICT;
+CREATE TABLE clocks (
+  session_id INTEGER NOT NULL REFERENCES sessions(id),
+  mono_before_ns INTEGER NOT NULL,
+  real_ns INTEGER NOT NULL,
+  mono_after_ns INTEGER NOT NULL
+) STRICT;
+CREATE TABLE probe_costs (
+  session_id INTEGER NOT NULL REFERENCES sessions(id),
+  program TEXT NOT NULL,            -- how and where it was attached
+  runs INTEGER NOT NULL,
+  total_ns INTEGER NOT NULL
+) STRICT;
+CREATE TABLE captures (
+  id INTEGER PRIMARY KEY,
+  session_id INTEGER REFERENCES sessions(id),  -- of most of its packets; NULL: of no recorded flow
+  path TEXT NOT NULL UNIQUE,
+  link_type INTEGER NOT NULL,
+  snaplen INTEGER NOT NULL,
+  packets INTEGER NOT NULL,         -- frames in the file
+  tcp_packets INTEGER NOT NULL,
+  joined INTEGER NOT NULL,          -- TCP packets with a state: exact, within or carried
+  clock_offset_ns INTEGER,          -- packet time minus sample time, median of the matches
+  truncated INTEGER NOT NULL        -- 1: the file ends within a record
+) STRICT;
+CREATE TABLE unjoined (
+  capture_id INTEGER NOT NULL REFERENCES captures(id),
+  reason TEXT NOT NULL,             -- why frames of the file have no row in packets
+  count INTEGER NOT NULL
+) STRICT;
+CREATE TABLE packet_rows (
+  id INTEGER PRIMARY KEY,
+  capture_id INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  ts_ns INTEGER,
+  flow_id INTEGER NOT NULL,
+  is_out INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  ack INTEGER NOT NULL,
+  len INTEGER NOT NULL,
+  flags INTEGER NOT NULL,
+  window INTEGER NOT NULL,
+  sample_id INTEGER,
+  match_code INTEGER NOT NULL,
+  reason_code INTEGER,
+  delay_ns INTEGER,
+  carried_nxt INTEGER,              -- snd_nxt and snd_una advanced by the packets since the sample
+  carried_una INTEGER
+) STRICT;
+CREATE INDEX packet_rows_by_capture ON packet_rows (capture_id, number);
+CREATE INDEX packet_rows_by_flow ON packet_rows (flow_id, number);
+";
+
+/// Everything that makes an empty database a trace, but for the two pragmas.
+pub(crate) fn create() -> String {
+    let mut sql = String::from(TABLES);
+    for (table, moves, next) in
+        [("seldom_rows", Moves::Seldom, None), ("ack_rows", Moves::Ack, Some("seldom_id"))]
+    {
+        let _ = write!(sql, "CREATE TABLE {table} (id INTEGER PRIMARY KEY");
+        if let Some(next) = next {
+            let _ = write!(sql, ", {next} INTEGER NOT NULL");
+        }
+        for (_, name) in stored(moves) {
+            let _ = write!(sql, ", {name} INTEGER");
+        }
+        sql.push_str(") STRICT;\n");
+    }
+    sql.push_str(
+        "CREATE TABLE sample_rows (
+  id INTEGER PRIMARY KEY,
+  flow_id INTEGER NOT NULL,
+  serial INTEGER NOT NULL,
+  mono_off INTEGER NOT NULL,        -- ns since sessions.mono_base_ns
+  clock_off INTEGER NOT NULL,       -- how far the wall clock has moved against the monotonic one, ns
+  what INTEGER NOT NULL,            -- 4 * kind + phase
+  seq INTEGER, len INTEGER, ack INTEGER, flags INTEGER, tsval INTEGER,
+  error INTEGER,                    -- errno of a transmission that failed locally
+  ack_id INTEGER NOT NULL,
+  nxt_off INTEGER,                  -- snd_nxt minus the segment's number in the sender's own sequence space
+  in_flight INTEGER,                -- snd_nxt - snd_una
+  notsent INTEGER,                  -- write_seq - snd_nxt
+  rcv_off INTEGER                   -- rcv_nxt minus the segment's number in the peer's sequence space",
+    );
+    for (_, name) in stored(Moves::Segment) {
+        let _ = write!(sql, ",\n  {name} INTEGER");
+    }
+    sql.push_str("\n) STRICT;\nCREATE INDEX sample_rows_by_flow ON sample_rows (flow_id);\n");
+    sql.push_str(&samples_view());
+    sql.push_str(&packets_view());
+    sql.push_str(&packet_state_view());
+    sql
+}
+
+/// `CASE` that turns a code into its name.
+fn name_of<'a>(code: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let mut sql = format!("CASE {code}");
+    for (i, name) in names.enumerate() {
+        let _ = write!(sql, " WHEN {i} THEN '{name}'");
+    }
+    sql.push_str(" END");
+    sql
+}
+
+/// SQL of a state column over the tables r (`sample_rows`), a (`ack_rows`) and d (`seldom_rows`).
+fn state_expression(column: &str) -> String {
+    const MASK: &str = "4294967295";
+    // in the sender's own sequence space: what it sent, or what was acknowledged to it; the peer's the other way round
+    let sent = format!("r.what >= {send} AND r.what < {state}", send = 4, state = 12);
+    let nxt = format!("(coalesce(iif({sent}, r.seq, r.ack), 0) + r.nxt_off)");
+    match column {
+        "snd_nxt" => format!("{nxt} & {MASK}"),
+        "snd_una" => format!("({nxt} - r.in_flight) & {MASK}"),
+        "write_seq" => format!("({nxt} + r.notsent) & {MASK}"),
+        "rcv_nxt" => format!("(coalesce(iif({sent}, r.ack, r.seq), 0) + r.rcv_off) & {MASK}"),
+        "bytes_in_flight" => "r.in_flight".into(),
+        "notsent_bytes" => "r.notsent".into(),
+        "delivery_rate" => {
+            "iif(a.rate_interval_us > 0, a.rate_delivered * d.mss * 1000000 / a.rate_interval_us, NULL)".into()
+        }
+        stored => {
+            let table = match FIELDS.iter().find(|f| f.name == stored).map(|f| f.moves) {
+                Some(Moves::Segment) => "r",
+                Some(Moves::Ack) => "a",
+                _ => "d",
+            };
+            format!("{table}.{stored}")
+        }
+    }
+}
+
+fn samples_view() -> String {
+    let mut sql = format!(
+        "CREATE VIEW samples AS SELECT r.id AS id, r.flow_id AS flow_id, r.serial AS serial,
+  z.real_base_ns + r.mono_off + r.clock_off AS ts_ns, z.mono_base_ns + r.mono_off AS mono_ns,
+  {kind} AS kind, {phase} AS phase,
+  r.seq AS seq, r.len AS len, r.ack AS ack, r.flags AS flags, r.tsval AS tsval, r.error AS error",
+        kind = name_of("r.what / 4", KINDS.iter().map(|k| k.0)),
+        phase = name_of("r.what % 4", PHASES.iter().map(|p| p.0)),
+    );
+    for column in STATE_COLUMNS {
+        let _ = write!(sql, ",\n  {} AS {column}", state_expression(column));
+    }
+    sql.push_str(
+        "\nFROM sample_rows r JOIN flows f ON f.id = r.flow_id JOIN sessions z ON z.id = f.session_id
+  JOIN ack_rows a ON a.id = r.ack_id JOIN seldom_rows d ON d.id = a.seldom_id;\n",
+    );
+    sql
+}
+
+const PACKET_COLUMNS: &str = "p.id AS id, p.capture_id AS capture_id, p.number AS number, p.ts_ns AS ts_ns,
+  p.flow_id AS flow_id, iif(p.is_out, 'out', 'in') AS dir, p.seq AS seq, p.ack AS ack, p.len AS len,
+  p.flags AS flags, p.window AS window, p.sample_id AS sample_id";
+
+fn match_columns() -> String {
+    format!(
+        "{} AS match, {} AS reason, p.delay_ns AS delay_ns",
+        name_of("p.match_code", Match::ALL.iter().map(|m| m.name())),
+        name_of("p.reason_code", Reason::ALL.iter().map(|r| r.name())),
+    )
+}
+
+fn packets_view() -> String {
+    format!("CREATE VIEW packets AS SELECT {PACKET_COLUMNS},\n  {}\nFROM packet_rows p;\n", match_columns())
+}
+
+fn packet_state_view() -> String {
+    let mut sql = format!(
+        "CREATE VIEW packet_state AS SELECT {PACKET_COLUMNS},\n  {},
+  iif(p.is_out AND p.match_code < 2, r.what / 4 = 2, NULL) AS retransmission,
+  z.real_base_ns + r.mono_off + r.clock_off AS sample_ts_ns, {} AS sample_kind, {} AS sample_phase",
+        match_columns(),
+        name_of("r.what / 4", KINDS.iter().map(|k| k.0)),
+        name_of("r.what % 4", PHASES.iter().map(|p| p.0)),
+    );
+    for column in STATE_COLUMNS {
+        let sampled = state_expression(column);
+        let expression = match *column {
+            "snd_nxt" => format!("coalesce(p.carried_nxt, {sampled})"),
+            "snd_una" => format!("coalesce(p.carried_una, {sampled})"),
+            "bytes_in_flight" => format!("coalesce((p.carried_nxt - p.carried_una) & 4294967295, {sampled})"),
+            _ => sampled,
+        };
+        let _ = write!(sql, ",\n  {expression} AS {column}");
+    }
+    // a transmit sample is without its own segment; this is with it
+    let (nxt, una) = (state_expression("snd_nxt"), state_expression("snd_una"));
+    let _ = write!(
+        sql,
+        ",\n  iif(p.is_out AND p.match_code < 2,
+    max((({nxt}) - ({una})) & 4294967295, (p.seq + p.len + (p.flags >> 1 & 1) + (p.flags & 1) - ({una})) & 4294967295),
+    NULL) AS bytes_in_flight_with_packet
+FROM packet_rows p LEFT JOIN sample_rows r ON r.id = p.sample_id LEFT JOIN flows f ON f.id = r.flow_id
+  LEFT JOIN sessions z ON z.id = f.session_id
+  LEFT JOIN ack_rows a ON a.id = r.ack_id LEFT JOIN seldom_rows d ON d.id = a.seldom_id;\n"
+    );
+    sql
+}
+
+/// Every public state column with its unit and meaning, in the order of the views.
+pub fn column_docs() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    STATE_COLUMNS.iter().filter_map(|column| {
+        let field = FIELDS.iter().find(|f| f.name == *column && f.public).map(|f| (f.name, f.unit, f.doc));
+        field.or_else(|| DERIVED.iter().find(|d| d.name == *column).map(|d| (d.name, d.unit, d.doc)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_public_field_is_a_column_and_every_column_has_a_field() {
+        assert_eq!(column_docs().count(), STATE_COLUMNS.len(), "a column without a field");
+        for name in FIELDS.iter().filter(|f| f.public).map(|f| f.name).chain(DERIVED.iter().map(|d| d.name)) {
+            assert!(STATE_COLUMNS.contains(&name), "{name} is not shown");
+        }
+    }
+
+    #[test]
+    fn the_contract_s_state_columns_are_there() {
+        let contract = "snd_nxt, snd_una, write_seq, snd_cwnd, snd_ssthresh, snd_wnd, rcv_nxt, rcv_wnd, srtt_us, mdev_us, \
+            rttvar_us, min_rtt_us, rto_us, mss, packets_out, retrans_out, lost_out, sacked_out, bytes_in_flight, ca_state, \
+            retransmits, reordering, delivered, lost, bytes_sent, bytes_acked, bytes_retrans, segs_out, delivery_rate, \
+            rate_app_limited, pacing_rate, cwnd_limited, notsent_bytes, sk_mark";
+        for column in contract.split(", ") {
+            assert!(STATE_COLUMNS.contains(&column), "{column}");
+        }
+    }
+}

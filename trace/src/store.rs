@@ -1,0 +1,94 @@
+//! Opening a trace: what it must be, and how the connection behaves.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::schema::{APPLICATION_ID, SCHEMA_VERSION, create};
+use crate::{Error, Result};
+
+/// Wraps SQLite's errors with the file and what was being done.
+pub(crate) fn failed<'a>(path: &'a Path, context: &'static str) -> impl Fn(rusqlite::Error) -> Error + 'a {
+    move |cause| match cause {
+        rusqlite::Error::SqliteFailure(e, _) if e.code == rusqlite::ErrorCode::NotADatabase => {
+            Error::NotATrace { path: path.to_owned(), found: "no SQLite database".into() }
+        }
+        cause => Error::Sqlite { path: path.to_owned(), context, cause },
+    }
+}
+
+/// Opens an existing trace for reading.
+pub(crate) fn open_read(path: &Path) -> Result<Connection> {
+    exists(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(failed(path, "cannot open"))?;
+    prepare(&db, path)?;
+    check(&db, path)?;
+    Ok(db)
+}
+
+/// Opens an existing trace for writing.
+pub(crate) fn open_write(path: &Path) -> Result<Connection> {
+    exists(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(failed(path, "cannot open"))?;
+    prepare(&db, path)?;
+    check(&db, path)?;
+    Ok(db)
+}
+
+/// Opens a trace for writing, making one where there is no file, or an empty one.
+pub(crate) fn open_or_create(path: &Path) -> Result<Connection> {
+    match std::fs::metadata(path) {
+        Ok(m) if m.len() > 0 => return open_write(path),
+        Ok(_) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(cause) => return Err(Error::Io { path: path.to_owned(), cause }),
+    }
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut db = Connection::open_with_flags(path, flags).map_err(failed(path, "cannot create"))?;
+    let err = failed(path, "cannot create");
+    prepare(&db, path)?;
+    let tx = db.transaction().map_err(&err)?;
+    tx.execute_batch(&create()).map_err(&err)?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(&err)?;
+    tx.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(&err)?;
+    tx.commit().map_err(&err)?;
+    Ok(db)
+}
+
+fn exists(path: &Path) -> Result<()> {
+    match std::fs::metadata(path) {
+        Ok(m) if m.is_dir() => Err(Error::NotATrace { path: path.to_owned(), found: "a directory".into() }),
+        Ok(m) if m.len() == 0 => Err(Error::NotATrace { path: path.to_owned(), found: "an empty file".into() }),
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::Missing { path: path.to_owned() }),
+        Err(cause) => Err(Error::Io { path: path.to_owned(), cause }),
+    }
+}
+
+fn prepare(db: &Connection, path: &Path) -> Result<()> {
+    let err = failed(path, "cannot open");
+    // another process may be committing its second's worth of samples
+    db.busy_timeout(Duration::from_secs(5)).map_err(&err)?;
+    // a trace may come from someone else: its views and triggers may use built-in functions only
+    db.pragma_update(None, "trusted_schema", false).map_err(&err)?;
+    db.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Is this a trace, and of a version that this crate knows?
+fn check(db: &Connection, path: &Path) -> Result<()> {
+    let err = failed(path, "cannot read");
+    let application: i64 = db.pragma_query_value(None, "application_id", |r| r.get(0)).map_err(&err)?;
+    if application != APPLICATION_ID {
+        return Err(Error::NotATrace { path: path.to_owned(), found: "a SQLite database of something else".into() });
+    }
+    let found: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(&err)?;
+    if found != SCHEMA_VERSION {
+        return Err(Error::UnknownVersion { path: path.to_owned(), found, known: SCHEMA_VERSION });
+    }
+    Ok(())
+}

@@ -1,0 +1,469 @@
+//! Writes a session into a trace: flows as they are learnt, samples in batches, losses, clock anchors, the end.
+//!
+//! Owns the order of things in the file and the bookkeeping that stores unchanged state once. Must not know where
+//! samples come from.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, params, params_from_iter};
+
+use crate::clock::{Anchor, Segment as ClockSegment};
+use crate::fields::{FIELDS, Moves, index};
+use crate::sample::{Flow, LossCause, Sample, State};
+use crate::schema::stored;
+use crate::store::{failed, open_or_create};
+use crate::{Error, Result};
+
+/// What is known of a session at its start.
+#[derive(Clone, Debug, Default)]
+pub struct SessionStart {
+    /// Name of the machine.
+    pub host: String,
+    /// Release of its kernel.
+    pub kernel: String,
+    /// Version of the recording program.
+    pub tool_version: String,
+    /// Its command line.
+    pub command: String,
+    /// How samples are taken.
+    pub backend: String,
+    /// Which sockets, in words.
+    pub filter: String,
+    /// Only samples at which cwnd, ssthresh or ca_state changed?
+    pub sparse: bool,
+    /// The packet capture taken along with it.
+    pub capture_path: Option<PathBuf>,
+}
+
+/// What is known of a session at its end.
+#[derive(Clone, Debug, Default)]
+pub struct SessionEnd {
+    /// Packets written to the capture.
+    pub capture_packets: Option<u64>,
+    /// Packets that the kernel or the interface dropped before the capture.
+    pub capture_dropped: Option<u64>,
+    /// Losses counted in the kernel by cause; those that left holes in serials are already known by flow.
+    pub losses: Vec<(LossCause, u64)>,
+    /// Program, runs, ns in all.
+    pub costs: Vec<(String, u64, u64)>,
+}
+
+/// Figures of a session so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Samples written.
+    pub samples: u64,
+    /// Flows seen.
+    pub flows: u64,
+    /// Samples missing, by the holes in the flows' serials.
+    pub holes: u64,
+}
+
+struct FlowState {
+    id: i64,
+    first_ns: i64,
+    last_ns: i64,
+    last_serial: u64,
+    closed: bool,
+    commits_since_close: u32,
+    dirty: bool,
+    seldom: Option<(i64, [Option<i64>; FIELDS.len()])>,
+    ack: Option<(i64, [Option<i64>; FIELDS.len()])>,
+}
+
+/// A session being recorded.
+pub struct SessionWriter {
+    db: Connection,
+    path: PathBuf,
+    session_id: i64,
+    mono_base_ns: i64,
+    real_base_ns: i64,
+    anchor: Anchor,
+    flows: HashMap<u64, FlowState>,
+    next_sample: i64,
+    next_ack: i64,
+    next_seldom: i64,
+    totals: Totals,
+    in_transaction: bool,
+}
+
+/// `sample_rows.what` is this many times the kind, plus the phase.
+const PER_KIND: i64 = 4;
+
+impl SessionWriter {
+    /// Opens or makes the trace and adds a session to it. Sessions that are there stay as they are.
+    pub fn begin(path: &Path, start: &SessionStart, anchor: Anchor) -> Result<SessionWriter> {
+        let db = open_or_create(path)?;
+        let err = failed(path, "cannot begin a session");
+        // readers go on reading, and a crash loses at most the last transaction
+        db.pragma_update(None, "journal_mode", "WAL").map_err(&err)?;
+        db.pragma_update(None, "synchronous", "NORMAL").map_err(&err)?;
+        let real_base_ns = anchor.mono_ns() + anchor.offset_ns();
+        db.execute(
+            "INSERT INTO sessions (started_ns, complete, host, kernel, tool_version, command, backend, filter,
+               sample_mode, samples, lost, capture_path, mono_base_ns, real_base_ns)
+             VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9, ?10, ?11)",
+            params![
+                anchor.real_ns,
+                start.host,
+                start.kernel,
+                start.tool_version,
+                start.command,
+                start.backend,
+                start.filter,
+                if start.sparse { "cwnd" } else { "all" },
+                start.capture_path.as_ref().map(|p| p.to_string_lossy().into_owned()),
+                anchor.mono_ns(),
+                real_base_ns,
+            ],
+        )
+        .map_err(&err)?;
+        let session_id = db.last_insert_rowid();
+        let next = |table: &str| -> Result<i64> {
+            let sql = format!("SELECT coalesce(max(id), 0) + 1 FROM {table}");
+            db.query_row(&sql, [], |r| r.get(0)).map_err(&err)
+        };
+        let (next_sample, next_ack, next_seldom) = (next("sample_rows")?, next("ack_rows")?, next("seldom_rows")?);
+        let mut writer = SessionWriter {
+            db,
+            path: path.to_owned(),
+            session_id,
+            mono_base_ns: anchor.mono_ns(),
+            real_base_ns,
+            anchor,
+            flows: HashMap::new(),
+            next_sample,
+            next_ack,
+            next_seldom,
+            totals: Totals::default(),
+            in_transaction: false,
+        };
+        writer.anchor_row(anchor)?;
+        writer.commit()?;
+        Ok(writer)
+    }
+
+    /// The session's id in the trace.
+    pub fn session_id(&self) -> i64 {
+        self.session_id
+    }
+
+    /// Figures so far.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Names the capture, once its place is known: it depends on the session's id.
+    pub fn set_capture_path(&mut self, path: &Path) -> Result<()> {
+        let err = failed(&self.path, "cannot write the session");
+        self.db
+            .execute(
+                "UPDATE sessions SET capture_path = ?1 WHERE id = ?2",
+                params![path.to_string_lossy(), self.session_id],
+            )
+            .map_err(&err)?;
+        Ok(())
+    }
+
+    /// Keeps a clock anchor.
+    pub fn anchor_row(&mut self, anchor: Anchor) -> Result<()> {
+        self.transaction()?;
+        let err = failed(&self.path, "cannot write a clock anchor");
+        self.db
+            .prepare_cached("INSERT INTO clocks VALUES (?1, ?2, ?3, ?4)")
+            .and_then(|mut s| {
+                s.execute(params![self.session_id, anchor.mono_before_ns, anchor.real_ns, anchor.mono_after_ns])
+            })
+            .map_err(&err)?;
+        Ok(())
+    }
+
+    /// Adds a flow, or what has been learnt of it since.
+    pub fn flow(&mut self, flow: &Flow, now: Anchor) -> Result<()> {
+        self.transaction()?;
+        let err = failed(&self.path, "cannot write a flow");
+        let cookie = flow.cookie.map(|c| c as i64);
+        if let Some(known) = self.flows.get(&flow.key) {
+            self.db
+                .prepare_cached(
+                    "UPDATE flows SET cookie = coalesce(?2, cookie), congestion = coalesce(?3, congestion),
+                       snd_wscale = coalesce(?4, snd_wscale), rcv_wscale = coalesce(?5, rcv_wscale) WHERE id = ?1",
+                )
+                .and_then(|mut s| {
+                    s.execute(params![known.id, cookie, flow.congestion, flow.snd_wscale, flow.rcv_wscale])
+                })
+                .map_err(&err)?;
+            return Ok(());
+        }
+        let ts_ns = flow.mono_ns + ClockSegment::new(self.anchor, now).offset_ns(flow.mono_ns);
+        self.db
+            .prepare_cached(
+                "INSERT INTO flows (session_id, local_addr, local_port, remote_addr, remote_port, family, netns, cookie,
+                   congestion, snd_wscale, rcv_wscale, first_ns, last_ns, closed)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, 0)",
+            )
+            .and_then(|mut s| {
+                s.execute(params![
+                    self.session_id,
+                    flow.local.ip().to_string(),
+                    flow.local.port(),
+                    flow.remote.ip().to_string(),
+                    flow.remote.port(),
+                    flow.family.name(),
+                    flow.netns,
+                    cookie,
+                    flow.congestion,
+                    flow.snd_wscale,
+                    flow.rcv_wscale,
+                    ts_ns,
+                ])
+            })
+            .map_err(&err)?;
+        let id = self.db.last_insert_rowid();
+        self.totals.flows += 1;
+        let state = FlowState {
+            id,
+            first_ns: ts_ns,
+            last_ns: ts_ns,
+            last_serial: 0,
+            closed: false,
+            commits_since_close: 0,
+            dirty: false,
+            seldom: None,
+            ack: None,
+        };
+        self.flows.insert(flow.key, state);
+        Ok(())
+    }
+
+    /// Adds a sample. `now` is an anchor taken after the sample. Samples of a flow come in the order of their
+    /// serials; a missing serial is written down as a loss. A sample of a flow that was never announced is refused
+    /// with `false`.
+    pub fn sample(&mut self, sample: &Sample, now: Anchor) -> Result<bool> {
+        self.transaction()?;
+        let Some(mut flow) = self.flows.remove(&sample.flow) else { return Ok(false) };
+        let written = self.sample_of(&mut flow, sample, now);
+        self.flows.insert(sample.flow, flow);
+        written.map(|()| true)
+    }
+
+    fn sample_of(&mut self, flow: &mut FlowState, sample: &Sample, now: Anchor) -> Result<()> {
+        let missing = sample.serial.saturating_sub(flow.last_serial + 1);
+        if missing > 0 {
+            self.hole(flow.id, flow.last_serial, missing)?;
+        }
+        flow.last_serial = sample.serial;
+
+        let clock = ClockSegment::new(self.anchor, now);
+        let ts_ns = sample.mono_ns + clock.offset_ns(sample.mono_ns);
+        let mono_off = sample.mono_ns - self.mono_base_ns;
+        let clock_off = ts_ns - self.real_base_ns - mono_off;
+        flow.first_ns = flow.first_ns.min(ts_ns);
+        flow.last_ns = flow.last_ns.max(ts_ns);
+        flow.dirty = true;
+        flow.closed |= sample.state.get(const { index("sk_state") }) == Some(TCP_CLOSE);
+
+        let ack_id = self.state_rows(flow, &sample.state)?;
+        let err = failed(&self.path, "cannot write a sample");
+        let segment = sample.segment;
+        let is_out = sample.kind.is_out();
+        let (own, peer) = match segment {
+            Some(s) if is_out => (s.seq, s.ack),
+            Some(s) => (s.ack, s.seq),
+            None => (0, 0),
+        };
+        let number = |field: usize| sample.state.get(field).map(|v| v as u32);
+        let distance = |to: Option<u32>, from: Option<u32>| Some(i64::from(to?.wrapping_sub(from?) as i32));
+        let nxt = number(const { index("snd_nxt") });
+        let what = PER_KIND * sample.kind as i64 + sample.phase as i64;
+        let head = [
+            Some(self.next_sample),
+            Some(flow.id),
+            i64::try_from(sample.serial).ok(),
+            Some(mono_off),
+            Some(clock_off),
+            Some(what),
+            segment.map(|s| i64::from(s.seq)),
+            segment.map(|s| i64::from(s.len)),
+            segment.map(|s| i64::from(s.ack)),
+            segment.map(|s| i64::from(s.flags)),
+            segment.and_then(|s| s.tsval).map(i64::from),
+            (sample.error != 0).then_some(i64::from(sample.error)),
+            Some(ack_id),
+            distance(nxt, Some(own)),
+            nxt.zip(number(const { index("snd_una") })).map(|(n, u)| i64::from(n.wrapping_sub(u))),
+            distance(number(const { index("write_seq") }), nxt),
+            distance(number(const { index("rcv_nxt") }), Some(peer)),
+        ];
+        let rest = stored(Moves::Segment).map(|(i, _)| sample.state.get(i));
+        let columns = head.len() + stored(Moves::Segment).count();
+        self.db
+            .prepare_cached(&insert("sample_rows", columns))
+            .and_then(|mut s| s.execute(params_from_iter(head.into_iter().chain(rest))))
+            .map_err(&err)?;
+        self.next_sample += 1;
+        self.totals.samples += 1;
+        Ok(())
+    }
+
+    /// The ids of rows that hold this state; new rows only for what has changed since the flow's last sample.
+    fn state_rows(&mut self, flow: &mut FlowState, state: &State) -> Result<i64> {
+        let err = failed(&self.path, "cannot write a sample");
+        let pick = |moves: Moves| {
+            let mut values = [None; FIELDS.len()];
+            for (i, _) in stored(moves) {
+                values[i] = state.get(i);
+            }
+            values
+        };
+        let seldom = pick(Moves::Seldom);
+        let seldom_id = match flow.seldom {
+            Some((id, last)) if last == seldom => id,
+            _ => {
+                let id = self.next_seldom;
+                self.next_seldom += 1;
+                let values = std::iter::once(Some(id)).chain(stored(Moves::Seldom).map(|(i, _)| seldom[i]));
+                self.db
+                    .prepare_cached(&insert("seldom_rows", 1 + stored(Moves::Seldom).count()))
+                    .and_then(|mut s| s.execute(params_from_iter(values)))
+                    .map_err(&err)?;
+                flow.seldom = Some((id, seldom));
+                flow.ack = None;
+                id
+            }
+        };
+        let ack = pick(Moves::Ack);
+        match flow.ack {
+            Some((id, last)) if last == ack => Ok(id),
+            _ => {
+                let id = self.next_ack;
+                self.next_ack += 1;
+                let values = [Some(id), Some(seldom_id)].into_iter().chain(stored(Moves::Ack).map(|(i, _)| ack[i]));
+                self.db
+                    .prepare_cached(&insert("ack_rows", 2 + stored(Moves::Ack).count()))
+                    .and_then(|mut s| s.execute(params_from_iter(values)))
+                    .map_err(&err)?;
+                flow.ack = Some((id, ack));
+                Ok(id)
+            }
+        }
+    }
+
+    fn hole(&mut self, flow_id: i64, after_serial: u64, count: u64) -> Result<()> {
+        self.totals.holes += count;
+        self.loss(Some(flow_id), Some(after_serial), count, LossCause::RingFull)
+    }
+
+    fn loss(&self, flow_id: Option<i64>, after: Option<u64>, count: u64, cause: LossCause) -> Result<()> {
+        let err = failed(&self.path, "cannot write a loss");
+        let after = after.and_then(|a| i64::try_from(a).ok());
+        self.db
+            .prepare_cached("INSERT INTO losses VALUES (?1, ?2, ?3, ?4, ?5)")
+            .and_then(|mut s| s.execute(params![self.session_id, flow_id, after, count as i64, cause.name()]))
+            .map_err(&err)?;
+        Ok(())
+    }
+
+    /// Says that everything up to `now` has been handed over, and makes it durable where `commit` says so.
+    pub fn batch_end(&mut self, now: Anchor, commit: bool) -> Result<()> {
+        let stepped = ClockSegment::new(self.anchor, now).stepped();
+        if commit || stepped {
+            self.anchor_row(now)?;
+        }
+        self.anchor = now;
+        if commit { self.commit() } else { Ok(()) }
+    }
+
+    /// Makes everything so far durable.
+    pub fn commit(&mut self) -> Result<()> {
+        self.transaction()?;
+        let err = failed(&self.path, "cannot commit");
+        for flow in self.flows.values_mut().filter(|f| f.dirty) {
+            self.db
+                .prepare_cached("UPDATE flows SET first_ns = ?2, last_ns = ?3, closed = ?4 WHERE id = ?1")
+                .and_then(|mut s| s.execute(params![flow.id, flow.first_ns, flow.last_ns, flow.closed]))
+                .map_err(&err)?;
+            flow.dirty = false;
+        }
+        self.db
+            .prepare_cached("UPDATE sessions SET samples = ?2, lost = ?3 WHERE id = ?1")
+            .and_then(|mut s| {
+                s.execute(params![self.session_id, self.totals.samples as i64, self.totals.holes as i64])
+            })
+            .map_err(&err)?;
+        self.db.execute_batch("COMMIT").map_err(&err)?;
+        self.in_transaction = false;
+        // after its close a socket may still send a reset; then it is forgotten, or memory would grow with each flow
+        self.flows.retain(|_, f| {
+            f.commits_since_close += u32::from(f.closed);
+            f.commits_since_close < KEEP_CLOSED_COMMITS
+        });
+        Ok(())
+    }
+
+    /// Ends the session in order. Returns the samples lost in all.
+    pub fn finish(mut self, end: &SessionEnd, now: Anchor) -> Result<u64> {
+        self.anchor_row(now)?;
+        let mut lost = 0;
+        for &(cause, count) in &end.losses {
+            lost += count;
+            // what left no hole (a flow's last samples, or flows never announced) is lost all the same
+            let by_flow = if cause == LossCause::RingFull { self.totals.holes } else { 0 };
+            if count > by_flow {
+                self.loss(None, None, count - by_flow, cause)?;
+            }
+        }
+        let lost = lost.max(self.totals.holes);
+        for (program, runs, total_ns) in &end.costs {
+            self.db
+                .execute(
+                    "INSERT INTO probe_costs VALUES (?1, ?2, ?3, ?4)",
+                    params![self.session_id, program, *runs as i64, *total_ns as i64],
+                )
+                .map_err(failed(&self.path, "cannot end the session"))?;
+        }
+        self.commit()?;
+        let err = failed(&self.path, "cannot end the session");
+        self.db
+            .execute(
+                "UPDATE sessions SET ended_ns = ?2, complete = 1, lost = ?3, capture_packets = ?4, capture_dropped = ?5
+                 WHERE id = ?1",
+                params![
+                    self.session_id,
+                    now.real_ns,
+                    lost as i64,
+                    end.capture_packets.map(|c| c as i64),
+                    end.capture_dropped.map(|c| c as i64),
+                ],
+            )
+            .map_err(&err)?;
+        // one file, without its log beside it, so that it can be copied as it stands; a reader may prevent that
+        let _ = self.db.pragma_update(None, "journal_mode", "DELETE");
+        Ok(lost)
+    }
+
+    fn transaction(&mut self) -> Result<()> {
+        if !self.in_transaction {
+            self.db.execute_batch("BEGIN IMMEDIATE").map_err(|cause| Error::Sqlite {
+                path: self.path.clone(),
+                context: "cannot write",
+                cause,
+            })?;
+            self.in_transaction = true;
+        }
+        Ok(())
+    }
+}
+
+/// A closed flow is remembered for so many commits.
+const KEEP_CLOSED_COMMITS: u32 = 20;
+
+/// `TCP_CLOSE` of `include/net/tcp_states.h`.
+const TCP_CLOSE: i64 = 7;
+
+fn insert(table: &str, columns: usize) -> String {
+    let marks: Vec<&str> = std::iter::repeat_n("?", columns).collect();
+    format!("INSERT INTO {table} VALUES ({})", marks.join(","))
+}
+
