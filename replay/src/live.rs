@@ -5,10 +5,12 @@
 
 use std::fs::File;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use pcap::{Active, Capture, Linktype, Precision};
 
@@ -73,6 +75,9 @@ pub struct Stats {
     pub dropped: u64,
 }
 
+/// The kernel hands over a block of packets when it is full, or after this time.
+const BLOCK_MS: i32 = 20;
+
 /// An open capture.
 pub struct LiveCapture {
     capture: Capture<Active>,
@@ -111,7 +116,7 @@ impl LiveCapture {
         let mut capture = inactive
             .snaplen(i32::try_from(options.snaplen).unwrap_or(i32::MAX))
             .buffer_size(i32::try_from(options.buffer_bytes).unwrap_or(i32::MAX))
-            .timeout(100)
+            .timeout(BLOCK_MS)
             .precision(Precision::Nano)
             .open()
             .map_err(err("cannot capture (it needs CAP_NET_RAW)"))?;
@@ -121,6 +126,8 @@ impl LiveCapture {
         }
         capture.filter(&options.filter, true).map_err(err("cannot set the filter"))?;
         reserve(&options.file)?;
+        // a blocking read waits for a packet however long that takes, and would not see the end of the recording
+        let capture = capture.setnonblock().map_err(err("cannot read without waiting"))?;
         let file = capture.savefile(&options.file).map_err(err("cannot write the capture file"))?;
         Ok(LiveCapture { capture, file, interface: options.interface.clone() })
     }
@@ -129,26 +136,23 @@ impl LiveCapture {
     pub fn run(mut self, stop: &AtomicBool) -> Result<Stats, Error> {
         let mut stats = Stats::default();
         let mut flushed = Instant::now();
+        let mut last_block: Option<Instant> = None;
         loop {
-            // read before asking for packets: what came before the stop is still to be written
-            let stopping = stop.load(Ordering::Acquire);
-            match self.capture.next_packet() {
-                Ok(packet) => {
-                    self.file.write(&packet);
-                    stats.packets += 1;
-                    if stats.packets % 1024 != 0 {
-                        continue;
-                    }
-                }
-                Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) if stopping => break,
-                Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => {}
-                Err(cause) => {
-                    return Err(Error::Pcap { interface: self.interface, doing: "the capture broke off", cause });
-                }
+            if last_block.is_none() && stop.load(Ordering::Acquire) {
+                last_block = Some(Instant::now() + Duration::from_millis(3 * BLOCK_MS as u64));
+            }
+            let idle = self.write_waiting(&mut stats)?;
+            if idle && last_block.is_some_and(|at| Instant::now() >= at) {
+                break;
             }
             if flushed.elapsed() > Duration::from_secs(1) {
                 self.flush()?;
                 flushed = Instant::now();
+            }
+            if idle {
+                let mut fds = [PollFd::new(self.capture.as_fd(), PollFlags::POLLIN)];
+                // an interrupted wait, or one that fails, is a short one
+                let _ = poll(&mut fds, PollTimeout::from(BLOCK_MS as u8));
             }
         }
         self.flush()?;
@@ -156,6 +160,22 @@ impl LiveCapture {
             stats.dropped = u64::from(s.dropped) + u64::from(s.if_dropped);
         }
         Ok(stats)
+    }
+
+    /// Writes what is waiting, up to a bound; says whether there was nothing.
+    fn write_waiting(&mut self, stats: &mut Stats) -> Result<bool, Error> {
+        for taken in 0..4096 {
+            match self.capture.next_packet() {
+                Ok(packet) => self.file.write(&packet),
+                Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => return Ok(taken == 0),
+                Err(cause) => {
+                    let interface = self.interface.clone();
+                    return Err(Error::Pcap { interface, doing: "the capture broke off", cause });
+                }
+            }
+            stats.packets += 1;
+        }
+        Ok(false)
     }
 
     fn flush(&mut self) -> Result<(), Error> {

@@ -156,7 +156,8 @@ pub(crate) fn create() -> String {
   nxt_off INTEGER,                  -- snd_nxt minus the segment's number in the sender's own sequence space
   in_flight INTEGER,                -- snd_nxt - snd_una
   notsent INTEGER,                  -- write_seq - snd_nxt
-  rcv_off INTEGER                   -- rcv_nxt minus the segment's number in the peer's sequence space",
+  -- rcv_nxt minus the segment's number in the peer's sequence space
+  rcv_off INTEGER",
     );
     for (_, name) in stored(Moves::Segment) {
         let _ = write!(sql, ",\n  {name} INTEGER");
