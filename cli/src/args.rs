@@ -9,13 +9,17 @@ use ipnet::IpNet;
 
 /// Records the true state of TCP senders inside the Linux kernel, and gives every captured packet its sender's state.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = "\
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
 Examples:
   sudo tcpprobe record -w trace.db --port 443 --duration 30s
   tcpprobe join trace.db trace.pcap
   tcpprobe sql trace.db \"SELECT number, snd_cwnd, srtt_us FROM packet_state WHERE retransmission\"
 
-Exit codes: 0 done, 1 error, 2 usage; `record -- CMD` ends with CMD's code.")]
+Exit codes: 0 done, 1 error, 2 usage; `record -- CMD` ends with CMD's code."
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -46,7 +50,7 @@ pub(crate) struct RecordArgs {
     #[arg(short = 'w', long = "write", value_name = "TRACE")]
     pub(crate) trace: PathBuf,
     /// Only sockets with this local or remote port; may be repeated
-    #[arg(long = "port", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long = "port", value_name = "N", value_parser = port)]
     pub(crate) ports: Vec<u16>,
     /// Only sockets with this local or remote address, or one in this prefix; may be repeated
     #[arg(long = "host", value_name = "ADDR[/LEN]", value_parser = host)]
@@ -161,6 +165,10 @@ fn host(text: &str) -> Result<IpNet, String> {
         })?,
     };
     Ok(net)
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().ok().filter(|&p| p > 0).ok_or_else(|| "not a port; give a number from 1 to 65535".to_owned())
 }
 
 fn mark(text: &str) -> Result<u32, String> {

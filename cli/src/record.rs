@@ -41,6 +41,15 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     // signals are caught before anything is open, so that none of them can leave a half-open session
     let ends = Ends::watch()?;
     let sampler = Sampler::start(&options)?;
+    let capture = (!args.no_pcap).then(|| live::Options {
+        interface: args.interface.clone(),
+        netns: netns.map(|(path, _)| path),
+        filter: live::filter(&args.ports, args.hosts.iter().map(|h| (h.addr(), h.prefix_len()))),
+        snaplen: args.snaplen,
+        buffer_bytes: args.buffer,
+        file: args.pcap.clone().unwrap_or_else(|| beside(&args.trace)),
+    });
+    let pcap = capture.as_ref().map(|c| c.file.clone());
     let start = SessionStart {
         host: nix::unistd::gethostname().map(|h| h.to_string_lossy().into_owned()).unwrap_or_default(),
         kernel: check::kernel_release(),
@@ -49,34 +58,22 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         backend: sampler.backend(),
         filter: describe_filter(args),
         sparse: options.sparse,
-        capture_path: None,
+        capture_path: pcap.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())),
     };
-    let mut writer = SessionWriter::begin(&args.trace, &start, clock::anchor())?;
-    let session_id = writer.session_id();
-    let capture_options = (!args.no_pcap).then(|| live::Options {
-        interface: args.interface.clone(),
-        netns: netns.map(|(path, _)| path),
-        filter: live::filter(&args.ports, args.hosts.iter().map(|h| (h.addr(), h.prefix_len()))),
-        snaplen: args.snaplen,
-        buffer_bytes: args.buffer,
-        file: args.pcap.clone().unwrap_or_else(|| beside(&args.trace, session_id)),
-    });
-    if let Some(capture) = &capture_options {
-        writer.set_capture_path(&std::path::absolute(&capture.file).unwrap_or_else(|_| capture.file.clone()))?;
-    }
     warn_of_missing(&sampler);
     let started = Instant::now();
-    let running = Running::start(sampler, writer, capture_options.clone())?;
+    let running = Running::start(sampler, capture, || SessionWriter::begin(&args.trace, &start, clock::anchor()))?;
     say!(
-        "recording {} with {} into {} (session {session_id}){}",
+        "recording {} with {} into {} (session {}){}",
         start.filter,
         start.backend,
         args.trace.display(),
-        capture_options.as_ref().map(|c| format!(", packets into {}", c.file.display())).unwrap_or_default()
+        running.session_id,
+        pcap.as_ref().map(|p| format!(", packets into {}", p.display())).unwrap_or_default()
     );
     let end = ends.wait(args.duration, &args.command, || running.broken());
     let report = running.stop()?;
-    summary(args, &report, capture_options.as_ref().map(|c| c.file.as_path()), started.elapsed());
+    summary(args, &report, pcap.as_deref(), started.elapsed());
     match end? {
         End::Child(code) => Ok(code),
         End::Signal | End::Duration => Ok(ExitCode::SUCCESS),
@@ -96,21 +93,21 @@ fn namespace(name: &str) -> anyhow::Result<(PathBuf, u32)> {
         name => Path::new("/run/netns").join(name),
     };
     let inode = std::fs::metadata(&path)
-        .with_context(|| format!("network namespace {name}: {}", path.display()))
-        .context("`ip netns` lists the names")?
+        .with_context(|| format!("{}: cannot find this network namespace (`ip netns` lists them)", path.display()))?
         .ino();
     let inode = u32::try_from(inode).with_context(|| format!("{} is no namespace", path.display()))?;
     Ok((path, inode))
 }
 
-/// Where packets go unless told otherwise: `trace.pcap` for `trace.db`, with the session's number for later ones.
-fn beside(trace: &Path, session_id: i64) -> PathBuf {
+/// Where packets go unless told otherwise: `trace.pcap` for `trace.db`, or the first of `trace-2.pcap`, … that is free.
+fn beside(trace: &Path) -> PathBuf {
     let first = trace.with_extension("pcap");
-    if session_id == 1 && !first.exists() {
-        return first;
-    }
-    let stem = trace.file_stem().unwrap_or_default().to_string_lossy();
-    trace.with_file_name(format!("{stem}-{session_id}.pcap"))
+    let stem = trace.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    std::iter::once(first.clone())
+        .chain((2..10_000).map(|n| trace.with_file_name(format!("{stem}-{n}.pcap"))))
+        .find(|p| !p.exists())
+        // then the error says that it exists
+        .unwrap_or(first)
 }
 
 fn command_line() -> String {

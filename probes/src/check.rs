@@ -22,6 +22,15 @@ pub fn has_btf() -> bool {
     Path::new("/sys/kernel/btf/vmlinux").exists()
 }
 
+/// Does the kernel itself have this function? `None` where it does not list its symbols.
+pub(crate) fn has_symbol(name: &str) -> Option<bool> {
+    let symbols = std::fs::read_to_string("/proc/kallsyms").ok()?;
+    // address, type, name, and for modules their name
+    let mut names = symbols.lines().filter_map(|l| l.split_ascii_whitespace().nth(2)).peekable();
+    names.peek()?;
+    Some(names.any(|n| n == name))
+}
+
 /// Capabilities that sampling and capturing need (capabilities(7)): name, bit.
 const NEEDED: [(&str, u32); 3] = [("CAP_BPF", 39), ("CAP_PERFMON", 38), ("CAP_NET_RAW", 13)];
 const CAP_SYS_ADMIN: u32 = 21;

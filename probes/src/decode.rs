@@ -5,9 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use tcpprobe_trace::fields::{Convert, FIELDS, Wire};
 use tcpprobe_trace::sample::{Family, Flow, Kind, Phase, Sample, Segment, State};
 
-use crate::layout::{
-    FLOW, SAMPLE, SAMPLE_BYTES, STATE_OFFSETS, TYPE_FLOW, TYPE_SAMPLE, has, offset, size, width,
-};
+use crate::layout::{FLOW, SAMPLE, SAMPLE_BYTES, STATE_OFFSETS, TYPE_FLOW, TYPE_SAMPLE, has, offset, size, width};
 
 /// What the sampler says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -77,6 +77,11 @@ pub(crate) enum How {
 }
 
 impl How {
+    /// Does attaching change the kernel's code, which some kernels and hypervisors refuse?
+    pub(crate) fn patches_code(self) -> bool {
+        !matches!(self, How::TpBtf | How::RawTp)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             How::TpBtf => "tp_btf",

@@ -233,7 +233,8 @@ impl Sampler {
 
     fn attach_point(&mut self, point: Point, forced: Option<Backend>, btf: &Btf) -> Result<Attached, Error> {
         let mut refused = Vec::new();
-        let fits = |way: &&Way| way.point == point && (forced.is_none() || way.backend.is_none() || way.backend == forced);
+        let fits =
+            |way: &&Way| way.point == point && (forced.is_none() || way.backend.is_none() || way.backend == forced);
         for way in WAYS.iter().filter(fits) {
             match self.attach_way(way, btf) {
                 Ok(()) => {
@@ -290,7 +291,26 @@ fn attach(loaded: &mut Loaded, program: &Program, btf: &Btf) -> Result<(), Strin
         }
         _ => return Err("not a program of this kind".to_owned()),
     };
-    result.map_err(|e| in_short(&e))
+    result.map_err(|e| match lacking(program.how) {
+        Some(lack) => format!("{lack} ({})", in_short(&e)),
+        None if program.how.patches_code() && crate::check::missing_capabilities().is_empty() => {
+            format!("the kernel does not let this function be patched, though this user may ({})", in_short(&e))
+        }
+        None => in_short(&e),
+    })
+}
+
+/// What the kernel was built without, where that is why a program cannot be attached.
+fn lacking(how: How) -> Option<&'static str> {
+    let (symbol, lack) = match how {
+        How::Kprobe | How::Kretprobe => ("register_kprobe", "this kernel has no kprobes: CONFIG_KPROBES is off"),
+        How::Fentry | How::Fexit => (
+            "register_ftrace_direct",
+            "this kernel cannot attach BPF to functions: CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS is off",
+        ),
+        How::TpBtf | How::RawTp => return None,
+    };
+    (crate::check::has_symbol(symbol) == Some(false)).then_some(lack)
 }
 
 fn unload(loaded: &mut Loaded) -> Result<(), ProgramError> {
@@ -359,7 +379,8 @@ fn load_object(options: &Options, btf: &Btf) -> Result<Ebpf, Error> {
 fn permission(error: &EbpfError) -> Option<Error> {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(e) = cause {
-        let denied = e.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied);
+        let denied =
+            e.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied);
         if denied {
             return Some(Error::NoPermission { missing: crate::check::missing_capabilities().join(", ") });
         }

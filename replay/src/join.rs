@@ -130,4 +130,3 @@ fn median(mut values: Vec<i64>) -> Option<i64> {
     }
     Some(*values.select_nth_unstable(middle).1)
 }
-

@@ -27,7 +27,7 @@ pub struct Options {
     pub snaplen: u32,
     /// Bytes of the kernel's buffer.
     pub buffer_bytes: u32,
-    /// The file; it must not exist.
+    /// The file; it must not exist. Taken away again where the capture does not begin.
     pub file: PathBuf,
 }
 
@@ -128,7 +128,11 @@ impl LiveCapture {
         reserve(&options.file)?;
         // a blocking read waits for a packet however long that takes, and would not see the end of the recording
         let capture = capture.setnonblock().map_err(err("cannot read without waiting"))?;
-        let file = capture.savefile(&options.file).map_err(err("cannot write the capture file"))?;
+        let file = capture.savefile(&options.file).map_err(|cause| {
+            // empty, and made by this very call
+            let _ = std::fs::remove_file(&options.file);
+            err("cannot write the capture file")(cause)
+        })?;
         Ok(LiveCapture { capture, file, interface: options.interface.clone() })
     }
 

@@ -125,7 +125,8 @@ fn merge_acks(samples: &[SampleRow], all: &[Packet], packets: &[(u32, bool)], fo
             continue;
         }
         let p = &all[index as usize];
-        let pure = p.len == 0 && p.flags.ack() && p.flags.0 & (TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0) == 0;
+        let pure =
+            p.len == 0 && p.flags.ack() && p.flags.0 & (TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0) == 0;
         if !pure || found[i] != Found::Nothing(Reason::NotSampled) {
             continue;
         }
@@ -195,7 +196,8 @@ fn rows(
             Found::Nothing(why) => {
                 let reason = refine(why, flow, samples, p, edges.as_ref(), next_certain[i], last_named);
                 row.reason = Some(reason);
-                let stateless = matches!(reason, Reason::AfterClose | Reason::RequestSocket | Reason::BeforeFirstSample);
+                let stateless =
+                    matches!(reason, Reason::AfterClose | Reason::RequestSocket | Reason::BeforeFirstSample);
                 if let (Some(e), false) = (&edges, stateless) {
                     row.sample_id = Some(samples[e.sample as usize].id);
                     row.matched = Match::Carried;

@@ -111,7 +111,7 @@ const fn hidden(f: Field) -> Field {
 }
 
 use Convert::{JiffiesToUs, MaxU32IsNull, Plain, ShiftRight, UnlimitedIsNull};
-use Moves::{Ack, Seldom, Segment};
+use Moves::{Ack, Segment, Seldom};
 use Read::{Bits, Member};
 use Wire::{U8, U32, U64};
 

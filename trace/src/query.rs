@@ -67,7 +67,7 @@ impl Query {
     fn prepare(&self, sql: &str) -> Result<Statement<'_>> {
         let statement = self.db.prepare(sql).map_err(|e| Error::Sql(said(&e)))?;
         if statement.column_count() == 0 {
-            return Err(Error::Sql("this statement gives no rows: a trace can only be read here".into()));
+            return Err(Error::Sql("this statement gives no rows".into()));
         }
         Ok(statement)
     }
@@ -99,7 +99,9 @@ fn values(row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Value>> {
 
 /// SQLite's message without rusqlite's additions.
 fn said(error: &rusqlite::Error) -> String {
+    const READ_ONLY: &str = "a trace can only be read here: one SELECT, no changes, no other files";
     match error {
+        e if e.sqlite_error_code() == Some(rusqlite::ErrorCode::AuthorizationForStatementDenied) => READ_ONLY.into(),
         rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
         rusqlite::Error::SqlInputError { msg, sql, offset, .. } => {
             let near: String = usize::try_from(*offset)
@@ -116,10 +118,9 @@ fn said(error: &rusqlite::Error) -> String {
 
 fn read_only(context: AuthContext<'_>) -> Authorization {
     match context.action {
-        AuthAction::Select
-        | AuthAction::Read { .. }
-        | AuthAction::Recursive
-        | AuthAction::Function { .. } => Authorization::Allow,
+        AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive | AuthAction::Function { .. } => {
+            Authorization::Allow
+        }
         AuthAction::Pragma { pragma_value: None, .. } => Authorization::Allow,
         // table_info and the like take the name of a table
         AuthAction::Pragma { pragma_name, .. }

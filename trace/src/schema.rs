@@ -130,9 +130,7 @@ CREATE INDEX packet_rows_by_flow ON packet_rows (flow_id, number);
 /// Everything that makes an empty database a trace, but for the two pragmas.
 pub(crate) fn create() -> String {
     let mut sql = String::from(TABLES);
-    for (table, moves, next) in
-        [("seldom_rows", Moves::Seldom, None), ("ack_rows", Moves::Ack, Some("seldom_id"))]
-    {
+    for (table, moves, next) in [("seldom_rows", Moves::Seldom, None), ("ack_rows", Moves::Ack, Some("seldom_id"))] {
         let _ = write!(sql, "CREATE TABLE {table} (id INTEGER PRIMARY KEY");
         if let Some(next) = next {
             let _ = write!(sql, ", {next} INTEGER NOT NULL");

@@ -46,8 +46,7 @@ pub(crate) fn open_or_create(path: &Path) -> Result<Connection> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(cause) => return Err(Error::Io { path: path.to_owned(), cause }),
     }
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(path, flags).map_err(failed(path, "cannot create"))?;
     let err = failed(path, "cannot create");
     prepare(&db, path)?;

@@ -154,18 +154,6 @@ impl SessionWriter {
         self.totals
     }
 
-    /// Names the capture, once its place is known: it depends on the session's id.
-    pub fn set_capture_path(&mut self, path: &Path) -> Result<()> {
-        let err = failed(&self.path, "cannot write the session");
-        self.db
-            .execute(
-                "UPDATE sessions SET capture_path = ?1 WHERE id = ?2",
-                params![path.to_string_lossy(), self.session_id],
-            )
-            .map_err(&err)?;
-        Ok(())
-    }
-
     /// Keeps a clock anchor.
     pub fn anchor_row(&mut self, anchor: Anchor) -> Result<()> {
         self.transaction()?;
@@ -388,9 +376,7 @@ impl SessionWriter {
         }
         self.db
             .prepare_cached("UPDATE sessions SET samples = ?2, lost = ?3 WHERE id = ?1")
-            .and_then(|mut s| {
-                s.execute(params![self.session_id, self.totals.samples as i64, self.totals.holes as i64])
-            })
+            .and_then(|mut s| s.execute(params![self.session_id, self.totals.samples as i64, self.totals.holes as i64]))
             .map_err(&err)?;
         self.db.execute_batch("COMMIT").map_err(&err)?;
         self.in_transaction = false;
@@ -466,4 +452,3 @@ fn insert(table: &str, columns: usize) -> String {
     let marks: Vec<&str> = std::iter::repeat_n("?", columns).collect();
     format!("INSERT INTO {table} VALUES ({})", marks.join(","))
 }
-

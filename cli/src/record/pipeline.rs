@@ -39,6 +39,7 @@ pub(crate) struct Report {
 
 /// A recording under way.
 pub(crate) struct Running {
+    pub(crate) session_id: i64,
     stop_capture: Arc<AtomicBool>,
     stop_sampler: Arc<AtomicBool>,
     drain: JoinHandle<anyhow::Result<()>>,
@@ -47,25 +48,40 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts the threads; when this returns, packets are being captured and samples are being written.
+    /// Starts the threads; when this returns, packets are being captured and samples are being written. The session
+    /// begins last: where anything else fails, the trace is not touched.
     pub(crate) fn start(
         sampler: Sampler,
-        writer: SessionWriter,
         capture: Option<live::Options>,
+        begin: impl FnOnce() -> Result<SessionWriter, tcpprobe_trace::Error>,
     ) -> anyhow::Result<Running> {
         let stop_capture = Arc::new(AtomicBool::new(false));
         let stop_sampler = Arc::new(AtomicBool::new(false));
+        let file = capture.as_ref().map(|c| c.file.clone());
         let capture = capture.map(|options| start_capture(options, Arc::clone(&stop_capture))).transpose()?;
+        let writer = match begin() {
+            Ok(writer) => writer,
+            Err(error) => {
+                stop_capture.store(true, Ordering::Release);
+                let _ = capture.map(join_thread);
+                // made a moment ago, by this recording, which does not take place
+                let _ = file.map(std::fs::remove_file);
+                return Err(error.into());
+            }
+        };
+        let session_id = writer.session_id();
         let (to_writer, from_drain) = bounded(QUEUE);
         let stop = Arc::clone(&stop_sampler);
         let drain = spawn("drain", move || drain(sampler, &to_writer, &stop))?;
         let writer = spawn("writer", move || write(writer, &from_drain))?;
-        Ok(Running { stop_capture, stop_sampler, drain, capture, writer })
+        Ok(Running { session_id, stop_capture, stop_sampler, drain, capture, writer })
     }
 
     /// Has a thread ended that should still be running?
     pub(crate) fn broken(&self) -> bool {
-        self.drain.is_finished() || self.writer.is_finished() || self.capture.as_ref().is_some_and(JoinHandle::is_finished)
+        self.drain.is_finished()
+            || self.writer.is_finished()
+            || self.capture.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
     /// Ends the recording in order: packets first, so that none is captured that was not sampled.
@@ -94,10 +110,7 @@ impl Running {
     }
 }
 
-fn spawn<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> anyhow::Result<JoinHandle<T>> {
+fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<JoinHandle<T>> {
     Ok(std::thread::Builder::new().name(name.into()).spawn(work)?)
 }
 
@@ -193,4 +206,3 @@ fn write_batch(writer: &mut SessionWriter, events: &[Event], after: Anchor) -> a
     }
     Ok(orphans)
 }
-

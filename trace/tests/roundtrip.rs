@@ -1,0 +1,315 @@
+//! What is written into a trace is what its views, its reader and any SQLite client read.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use rusqlite::Connection;
+use tcpprobe_trace::Error;
+use tcpprobe_trace::clock::Anchor;
+use tcpprobe_trace::fields::{FIELDS, STATE_COLUMNS, index};
+use tcpprobe_trace::query::{Query, Value};
+use tcpprobe_trace::reader::TraceReader;
+use tcpprobe_trace::sample::{Family, Flow, Kind, LossCause, Phase, Sample, Segment, State};
+use tcpprobe_trace::writer::{SessionEnd, SessionStart, SessionWriter};
+
+const START: i64 = 5_000_000_000;
+const EPOCH: i64 = 1_700_000_000_000_000_000;
+
+fn anchor(mono_ns: i64) -> Anchor {
+    Anchor { mono_before_ns: mono_ns - 10, real_ns: mono_ns + EPOCH, mono_after_ns: mono_ns + 10 }
+}
+
+fn flow(key: u64) -> Flow {
+    Flow {
+        key,
+        mono_ns: START,
+        local: "192.0.2.1:40000".parse().unwrap(),
+        remote: "[2001:db8::2]:443".parse().unwrap(),
+        family: Family::Inet6,
+        netns: 4_026_531_840,
+        cookie: Some(77),
+        congestion: Some("cubic".into()),
+        snd_wscale: None,
+        rcv_wscale: None,
+    }
+}
+
+fn state(values: &[(&str, i64)]) -> State {
+    let mut state = State::default();
+    for (name, value) in values {
+        state.set(FIELDS.iter().position(|f| f.name == *name).unwrap(), Some(*value));
+    }
+    state
+}
+
+fn sample(serial: u64, state: State) -> Sample {
+    Sample {
+        flow: 1,
+        serial,
+        mono_ns: START + serial as i64 * 1000,
+        kind: Kind::Send,
+        phase: Phase::Transmit,
+        segment: Some(Segment { seq: 1000, len: 1448, ack: 2000, flags: 0x10, tsval: Some(9) }),
+        error: 0,
+        state,
+    }
+}
+
+fn write(path: &Path, samples: &[Sample], end: &SessionEnd) -> u64 {
+    let mut writer = SessionWriter::begin(path, &SessionStart::default(), anchor(START)).unwrap();
+    writer.flow(&flow(1), anchor(START + 1)).unwrap();
+    let after = anchor(START + 1_000_000);
+    for s in samples {
+        assert!(writer.sample(s, after).unwrap());
+    }
+    writer.batch_end(after, true).unwrap();
+    writer.finish(end, anchor(START + 2_000_000)).unwrap()
+}
+
+fn temp() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.db");
+    (dir, path)
+}
+
+fn one(path: &Path, sql: &str) -> Vec<Value> {
+    Query::open(path).unwrap().all(sql).unwrap().remove(0)
+}
+
+/// The public columns of a state as the contract defines them, computed here by other means than the views do.
+fn expected(state: &State) -> Vec<Value> {
+    let get = |name: &str| FIELDS.iter().position(|f| f.name == name).and_then(|i| state.get(i));
+    STATE_COLUMNS
+        .iter()
+        .map(|&column| {
+            let circle = |a: &str, b: &str| Some(i64::from((get(a)? as u32).wrapping_sub(get(b)? as u32)));
+            let value = match column {
+                "bytes_in_flight" => circle("snd_nxt", "snd_una"),
+                // behind snd_nxt nothing can wait to be sent: a negative distance stays one
+                "notsent_bytes" => circle("write_seq", "snd_nxt").map(|d| i64::from(d as u32 as i32)),
+                "delivery_rate" => match (get("rate_delivered"), get("mss"), get("rate_interval_us")) {
+                    (Some(d), Some(m), Some(i)) if i > 0 => Some(d * m * 1_000_000 / i),
+                    _ => None,
+                },
+                name => get(name),
+            };
+            value.map_or(Value::Null, Value::Integer)
+        })
+        .collect()
+}
+
+fn any_state() -> impl Strategy<Value = State> {
+    prop::collection::vec((any::<bool>(), any::<u32>()), FIELDS.len()).prop_map(|values| {
+        let mut state = State::default();
+        for (i, (present, value)) in values.into_iter().enumerate() {
+            // rates: not larger than what a product of three of them can hold
+            let value =
+                if FIELDS[i].name.starts_with("rate_") || FIELDS[i].name == "mss" { value >> 16 } else { value };
+            let sequence = ["snd_nxt", "snd_una", "write_seq", "rcv_nxt"].contains(&FIELDS[i].name);
+            state.set(i, (present || sequence).then_some(i64::from(value)));
+        }
+        state
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn every_state_comes_back_through_the_view(
+        states in prop::collection::vec(any_state(), 1..6),
+        seq: u32, ack: u32, kind in 0u8..4, repeat in 1usize..4,
+    ) {
+        let (_dir, path) = temp();
+        let mut samples = Vec::new();
+        // repeated states exercise the rows that are stored once
+        for (i, s) in states.iter().flat_map(|s| std::iter::repeat_n(s, repeat)).enumerate() {
+            let mut sample = sample(i as u64 + 1, *s);
+            sample.kind = Kind::from_code(kind).unwrap();
+            sample.segment = (kind != 3).then_some(Segment { seq, len: 7, ack, flags: 0x1ff, tsval: None });
+            samples.push(sample);
+        }
+        write(&path, &samples, &SessionEnd::default());
+        let sql = format!("SELECT {} FROM samples ORDER BY serial", STATE_COLUMNS.join(", "));
+        let rows = Query::open(&path).unwrap().all(&sql).unwrap();
+        prop_assert_eq!(rows.len(), samples.len());
+        for (row, sample) in rows.iter().zip(&samples) {
+            prop_assert_eq!(row, &expected(&sample.state));
+        }
+        // the join's reader agrees with the views
+        let read = TraceReader::open(&path).unwrap();
+        let id = read.flows().unwrap()[0].id;
+        for (row, sample) in read.samples(id).unwrap().iter().zip(&samples) {
+            prop_assert_eq!(i64::from(row.snd_nxt), sample.state.get(index("snd_nxt")).unwrap());
+            prop_assert_eq!(i64::from(row.snd_una), sample.state.get(index("snd_una")).unwrap());
+            prop_assert_eq!(row.has_segment, sample.segment.is_some());
+        }
+    }
+}
+
+#[test]
+fn times_are_unix_and_raw_monotonic() {
+    let (_dir, path) = temp();
+    write(&path, &[sample(1, state(&[("snd_nxt", 1), ("snd_una", 1)]))], &SessionEnd::default());
+    assert_eq!(
+        one(&path, "SELECT ts_ns, mono_ns FROM samples"),
+        [Value::Integer(EPOCH + START + 1000), Value::Integer(START + 1000)]
+    );
+    assert_eq!(one(&path, "SELECT count(*) FROM clocks"), [Value::Integer(3)]);
+}
+
+#[test]
+fn a_missing_serial_is_a_loss_of_its_flow() {
+    let (_dir, path) = temp();
+    let samples = [sample(1, State::default()), sample(5, State::default())];
+    let losses = vec![(LossCause::RingFull, 4)];
+    let lost = write(&path, &samples, &SessionEnd { losses, ..SessionEnd::default() });
+    assert_eq!(lost, 4);
+    let rows = Query::open(&path)
+        .unwrap()
+        .all("SELECT flow_id, after_serial, count, cause FROM losses ORDER BY flow_id IS NULL")
+        .unwrap();
+    let cause = Value::Text("ring_full".into());
+    assert_eq!(
+        rows,
+        [
+            vec![Value::Integer(1), Value::Integer(1), Value::Integer(3), cause.clone()],
+            // the kernel counted one more than the holes explain
+            vec![Value::Null, Value::Null, Value::Integer(1), cause],
+        ]
+    );
+    assert_eq!(one(&path, "SELECT lost, complete FROM sessions"), [Value::Integer(4), Value::Integer(1)]);
+}
+
+#[test]
+fn a_later_flow_record_fills_in_what_was_not_known() {
+    let (_dir, path) = temp();
+    let mut writer = SessionWriter::begin(&path, &SessionStart::default(), anchor(START)).unwrap();
+    let early = Flow { cookie: None, congestion: None, ..flow(1) };
+    writer.flow(&early, anchor(START + 1)).unwrap();
+    writer.flow(&Flow { snd_wscale: Some(7), rcv_wscale: Some(10), ..flow(1) }, anchor(START + 2)).unwrap();
+    // a later record without a cookie does not take it away
+    writer.flow(&early, anchor(START + 3)).unwrap();
+    writer.finish(&SessionEnd::default(), anchor(START + 4)).unwrap();
+    assert_eq!(
+        one(&path, "SELECT local_addr, remote_addr, family, cookie, congestion, snd_wscale, rcv_wscale FROM flows"),
+        [
+            Value::Text("192.0.2.1".into()),
+            Value::Text("2001:db8::2".into()),
+            Value::Text("inet6".into()),
+            Value::Integer(77),
+            Value::Text("cubic".into()),
+            Value::Integer(7),
+            Value::Integer(10),
+        ]
+    );
+}
+
+#[test]
+fn the_end_of_a_connection_is_recorded() {
+    let (_dir, path) = temp();
+    let mut closing = sample(2, state(&[("sk_state", 7), ("bytes_acked", 123)]));
+    closing.kind = Kind::State;
+    closing.phase = Phase::After;
+    closing.segment = None;
+    write(&path, &[sample(1, state(&[("sk_state", 1)])), closing], &SessionEnd::default());
+    assert_eq!(
+        one(&path, "SELECT closed, last_ns FROM flows"),
+        [Value::Integer(1), Value::Integer(EPOCH + START + 2000)]
+    );
+    assert_eq!(one(&path, "SELECT bytes_acked FROM samples WHERE kind = 'state'"), [Value::Integer(123)]);
+}
+
+#[test]
+fn a_second_session_leaves_the_first_as_it_is() {
+    let (_dir, path) = temp();
+    write(&path, &[sample(1, state(&[("snd_cwnd", 10)]))], &SessionEnd::default());
+    let everything = "SELECT s.*, f.* FROM samples s JOIN flows f ON f.id = s.flow_id WHERE f.session_id = 1";
+    let before = Query::open(&path).unwrap().all(everything).unwrap();
+    write(&path, &[sample(1, state(&[("snd_cwnd", 20)]))], &SessionEnd::default());
+    assert_eq!(Query::open(&path).unwrap().all(everything).unwrap(), before);
+    assert_eq!(one(&path, "SELECT group_concat(snd_cwnd) FROM samples"), [Value::Text("10,20".into())]);
+    assert_eq!(one(&path, "SELECT count(*) FROM sessions WHERE complete"), [Value::Integer(2)]);
+}
+
+#[test]
+fn a_session_that_breaks_off_keeps_what_was_committed() {
+    let (_dir, path) = temp();
+    let mut writer = SessionWriter::begin(&path, &SessionStart::default(), anchor(START)).unwrap();
+    writer.flow(&flow(1), anchor(START)).unwrap();
+    writer.sample(&sample(1, State::default()), anchor(START + 5000)).unwrap();
+    writer.batch_end(anchor(START + 5000), true).unwrap();
+    writer.sample(&sample(2, State::default()), anchor(START + 6000)).unwrap();
+    drop(writer);
+    assert_eq!(one(&path, "SELECT complete, samples FROM sessions"), [Value::Integer(0), Value::Integer(1)]);
+    assert_eq!(one(&path, "SELECT count(*) FROM samples"), [Value::Integer(1)]);
+}
+
+#[test]
+fn files_that_are_no_traces_are_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |path: &Path| Query::open(path).err().unwrap();
+    let begin = |path: &Path| SessionWriter::begin(path, &SessionStart::default(), anchor(START)).err().unwrap();
+
+    let text = dir.path().join("text.db");
+    std::fs::write(&text, "not a database, but long enough to be taken for one at a glance").unwrap();
+    assert!(matches!(open(&text), Error::NotATrace { .. }));
+    assert!(matches!(begin(&text), Error::NotATrace { .. }));
+
+    let other = dir.path().join("other.db");
+    Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x); PRAGMA user_version = 1").unwrap();
+    let bytes = std::fs::read(&other).unwrap();
+    assert!(matches!(open(&other), Error::NotATrace { .. }));
+    assert!(matches!(begin(&other), Error::NotATrace { .. }));
+    assert_eq!(std::fs::read(&other).unwrap(), bytes, "someone else's database");
+
+    let future = dir.path().join("future.db");
+    write(&future, &[], &SessionEnd::default());
+    Connection::open(&future).unwrap().pragma_update(None, "user_version", 999).unwrap();
+    assert!(matches!(open(&future), Error::UnknownVersion { found: 999, .. }));
+    assert!(matches!(begin(&future), Error::UnknownVersion { found: 999, .. }));
+
+    assert!(matches!(open(&dir.path().join("none.db")), Error::Missing { .. }));
+    assert!(matches!(open(dir.path()), Error::NotATrace { .. }));
+    std::fs::write(dir.path().join("empty.db"), "").unwrap();
+    assert!(matches!(open(&dir.path().join("empty.db")), Error::NotATrace { .. }));
+}
+
+#[test]
+fn a_query_reads_and_does_nothing_else() {
+    let (dir, path) = temp();
+    write(&path, &[sample(1, State::default())], &SessionEnd::default());
+    let query = Query::open(&path).unwrap();
+    let target = dir.path().join("copy.db");
+    for sql in [
+        "DELETE FROM sessions",
+        "DROP VIEW samples",
+        "CREATE TABLE x (y)",
+        "PRAGMA user_version = 3",
+        "PRAGMA journal_mode = DELETE",
+        &format!("ATTACH '{}' AS other", target.display()),
+        &format!("VACUUM INTO '{}'", target.display()),
+        "INSERT INTO sessions DEFAULT VALUES RETURNING id",
+    ] {
+        assert!(matches!(query.all(sql), Err(Error::Sql(_))), "{sql}");
+    }
+    assert!(!target.exists());
+    for sql in
+        ["PRAGMA user_version", "PRAGMA table_info(sessions)", "SELECT count(*) FROM samples", "EXPLAIN SELECT 1"]
+    {
+        assert!(query.all(sql).is_ok(), "{sql}");
+    }
+    let error = query.all("SELECT absent FROM samples").unwrap_err().to_string();
+    assert!(error.contains("no such column: absent"), "{error}");
+    assert!(query.all("SELECT 1; SELECT 2").is_err(), "one statement at a time");
+}
+
+#[test]
+fn a_plain_sqlite_client_reads_the_views() {
+    let (_dir, path) = temp();
+    write(&path, &[sample(1, state(&[("snd_nxt", 1000), ("snd_una", 900)]))], &SessionEnd::default());
+    let db = Connection::open(&path).unwrap();
+    let row: (String, String, i64) = db
+        .query_row("SELECT kind, phase, bytes_in_flight FROM samples", [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+        .unwrap();
+    assert_eq!(row, ("send".into(), "transmit".into(), 100));
+}
