@@ -74,6 +74,7 @@ pub(crate) mod has {
 }
 
 /// Offset in bytes of a member in a list whose members lie without gaps.
+#[expect(clippy::panic, reason = "only ever evaluated by the compiler, which has no other way to refuse")]
 pub(crate) const fn offset(list: &[Member], name: &str) -> usize {
     let mut at = 0;
     let mut i = 0;
@@ -88,6 +89,7 @@ pub(crate) const fn offset(list: &[Member], name: &str) -> usize {
 }
 
 /// Size in bytes of a scalar member, or of one element of an array.
+#[expect(clippy::panic, reason = "only ever evaluated by the compiler, which has no other way to refuse")]
 pub(crate) const fn width(list: &[Member], name: &str) -> usize {
     let mut i = 0;
     while i < list.len() {

@@ -73,6 +73,7 @@ struct Certain {
 }
 
 struct Matcher<'a> {
+    has_holes: bool,
     packets: &'a [Sighting],
     samples: &'a [Sighting],
     sample_spans: Spans,
@@ -81,17 +82,25 @@ struct Matcher<'a> {
     empty_packets: HashMap<EmptyKey, Vec<u32>>,
 }
 
-/// Finds each packet's sample. Packets come in the order of the capture, samples in that of their serials.
-pub(crate) fn match_direction(packets: &[Sighting], samples: &[Sighting]) -> Vec<Found> {
-    let matcher = Matcher::new(packets, samples);
+/// Finds each packet's sample. Packets come in the order of the capture, samples in that of their serials. Where the
+/// flow has holes, several packets that fit one sample may each have had their own.
+pub(crate) fn match_direction(packets: &[Sighting], samples: &[Sighting], has_holes: bool) -> Vec<Found> {
+    let matcher = Matcher::new(packets, samples, has_holes);
     let mut candidates = Vec::new();
     let mut found = Vec::with_capacity(packets.len());
     let mut open = Vec::new();
+    let mut rivals = Vec::new();
     for p in 0..packets.len() as u32 {
         matcher.candidates(p, &mut candidates);
         match candidates.as_slice() {
             [] => found.push(Found::Nothing(Reason::NotSampled)),
-            [only] => found.push(matcher.verdict(p, *only)),
+            [only] => {
+                if has_holes {
+                    matcher.rivals(p, &mut rivals);
+                }
+                let sure = !has_holes || rivals.len() <= 1;
+                found.push(if sure { matcher.verdict(p, *only) } else { Found::Nothing(Reason::Hole) });
+            }
             _ => {
                 open.push(p);
                 found.push(Found::Nothing(Reason::Ambiguous));
@@ -112,8 +121,9 @@ pub(crate) fn match_direction(packets: &[Sighting], samples: &[Sighting]) -> Vec
 }
 
 impl<'a> Matcher<'a> {
-    fn new(packets: &'a [Sighting], samples: &'a [Sighting]) -> Matcher<'a> {
+    fn new(packets: &'a [Sighting], samples: &'a [Sighting], has_holes: bool) -> Matcher<'a> {
         Matcher {
+            has_holes,
             packets,
             samples,
             sample_spans: spans(samples),
@@ -162,7 +172,8 @@ impl<'a> Matcher<'a> {
         }
         let mut rivals = Vec::new();
         self.rivals(packet, &mut rivals);
-        if rivals.len() != candidates.len() {
+        // as many transmissions as samples: only then is the k-th the k-th, and only if no sample is missing
+        if self.has_holes || rivals.len() != candidates.len() {
             return None;
         }
         let k = rivals.iter().position(|&r| r == packet)?;

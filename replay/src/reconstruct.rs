@@ -17,13 +17,14 @@ pub(crate) fn join_flow(
     all: &[Packet],
     packets: &[(u32, bool)],
 ) -> Vec<PacketRow> {
+    let has_holes = samples.windows(2).any(|w| w[1].serial > w[0].serial + 1);
     let mut found = vec![Found::Nothing(Reason::NotSampled); packets.len()];
     for is_out in [true, false] {
         let of_samples: Vec<u32> = (0..samples.len() as u32).filter(|&i| serves(samples, i as usize, is_out)).collect();
         let of_packets: Vec<u32> = (0..packets.len() as u32).filter(|&i| packets[i as usize].1 == is_out).collect();
         let sampled = sightings_of_samples(samples, &of_samples);
         let captured = sightings_of_packets(all, packets, &of_packets, samples, &of_samples, &sampled);
-        for (&p, f) in of_packets.iter().zip(match_direction(&captured, &sampled)) {
+        for (&p, f) in of_packets.iter().zip(match_direction(&captured, &sampled, has_holes)) {
             // from positions in the direction's lists to positions in the flow's
             found[p as usize] = match f {
                 Found::Exact(s) => Found::Exact(of_samples[s as usize]),
@@ -254,17 +255,18 @@ fn refine(
     last_named: Option<usize>,
 ) -> Reason {
     let Some(edges) = edges else {
-        return if p.flags.syn() { Reason::RequestSocket } else { Reason::BeforeFirstSample };
+        // the handshake of a socket that listens: a request socket answers it, and the last ACK makes the flow
+        let accepted = samples.first().is_some_and(|s| s.kind == Kind::State && s.serial == 1);
+        return if p.flags.syn() || accepted { Reason::RequestSocket } else { Reason::BeforeFirstSample };
     };
     let last = edges.sample as usize;
     let closed_at = samples.last().filter(|_| flow.closed).map(|s| s.ts_ns);
     // no segment was sampled after this one, and the clock, if there is one, says that the socket was gone
-    if next.is_none() && last_named.is_none_or(|n| last >= n) {
-        if let (Some(closed), Some(ts)) = (closed_at, p.ts_ns) {
-            if ts > closed {
-                return Reason::AfterClose;
-            }
-        }
+    if next.is_none()
+        && last_named.is_none_or(|n| last >= n)
+        && closed_at.zip(p.ts_ns).is_some_and(|(closed, ts)| ts > closed)
+    {
+        return Reason::AfterClose;
     }
     if p.flags.rst() {
         return Reason::Reset;
@@ -272,7 +274,7 @@ fn refine(
     if flow.sparse {
         return Reason::SparseTrace;
     }
-    if why == Reason::Ambiguous {
+    if matches!(why, Reason::Ambiguous | Reason::Hole) {
         return why;
     }
     let until = next.map_or(samples.len(), |n| (n as usize + 1).max(last + 1)).min(samples.len());

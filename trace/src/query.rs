@@ -46,7 +46,7 @@ impl Query {
     /// The names of a statement's columns.
     pub fn columns(&self, sql: &str) -> Result<Vec<String>> {
         let statement = self.prepare(sql)?;
-        Ok(statement.column_names().into_iter().map(str::to_owned).collect())
+        Ok(statement.column_names().map(str::to_owned).collect())
     }
 
     /// Runs one statement and hands over each row; returns how many there were.
@@ -123,11 +123,10 @@ fn read_only(context: AuthContext<'_>) -> Authorization {
         }
         AuthAction::Pragma { pragma_value: None, .. } => Authorization::Allow,
         // table_info and the like take the name of a table
-        AuthAction::Pragma { pragma_name, .. }
-            if matches!(pragma_name, "table_info" | "table_xinfo" | "table_list" | "index_list" | "index_info") =>
-        {
-            Authorization::Allow
-        }
+        AuthAction::Pragma {
+            pragma_name: "table_info" | "table_xinfo" | "table_list" | "index_list" | "index_info",
+            ..
+        } => Authorization::Allow,
         _ => Authorization::Deny,
     }
 }
