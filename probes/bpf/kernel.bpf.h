@@ -61,8 +61,15 @@ struct sock_common {
 	} skc_cookie;
 } KERNEL_TYPE;
 
+struct sock;
+
+struct socket {
+	struct sock *sk;
+} KERNEL_TYPE;
+
 struct sock {
 	struct sock_common __sk_common;
+	struct socket *sk_socket;
 	u16 sk_type;
 	u16 sk_protocol;
 	u32 sk_mark;

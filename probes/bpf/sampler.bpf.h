@@ -313,9 +313,8 @@ INLINE u8 TWIN(transmit_kind)(struct tcp_sock *tp, const struct segment *g)
 }
 
 /* net:net_dev_queue: the segment with its headers, before the queueing discipline. */
-INLINE int TWIN(on_queue)(const struct sk_buff *skb)
+INLINE int TWIN(on_queue)(const struct sk_buff *skb, struct sock *sk)
 {
-	struct sock *sk = READ(skb->sk);
 	struct tcp_sock *tp = TWIN(tcp_of)(sk);
 	struct segment g = {};
 	struct tcp_head h;
@@ -348,7 +347,11 @@ INLINE int TWIN(on_queue)(const struct sk_buff *skb)
 	f->transmitted = 1;
 	f->segs_out = segs_out;
 	parse_head(&h, &g);
-	g.len = READ(skb->len) - (u32)((u64)head + at - (u64)READ(skb->data)) - head_bytes(&h);
+	/* a 64-bit difference: the verifier forbids 32-bit arithmetic on what it holds for pointers */
+	u64 headroom = (u64)READ(skb->data) - (u64)head;
+
+	asm volatile("" : "+r"(headroom));
+	g.len = READ(skb->len) - (at - (u32)headroom) - head_bytes(&h);
 	TWIN(sample)(f, tp, &g, TWIN(transmit_kind)(tp, &g), PHASE_TRANSMIT, 0, 0);
 	return 0;
 }

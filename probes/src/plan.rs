@@ -133,6 +133,7 @@ pub(crate) const WAYS: &[Way] = {
         way(Retransmit, None, &[program("tcp_retransmit_skb_raw", How::RawTp, "tcp_retransmit_skb")]),
         way(Transmit, Some(Fentry), &[program("tcp_transmit_skb_entry", How::Fentry, "__tcp_transmit_skb")]),
         way(Transmit, Some(Kprobe), &[program("tcp_transmit_skb_kprobe", How::Kprobe, "__tcp_transmit_skb")]),
+        way(Transmit, Some(Tracepoint), &[program("net_dev_queue_socket_btf", How::TpBtf, "net_dev_queue")]),
         way(Transmit, Some(Tracepoint), &[program("net_dev_queue_btf", How::TpBtf, "net_dev_queue")]),
         way(Transmit, Some(Tracepoint), &[program("net_dev_queue_raw", How::RawTp, "net_dev_queue")]),
         way(ReceiveOther, Some(Fentry), &[

@@ -1,5 +1,7 @@
 //! What is written into a trace is what its views, its reader and any SQLite client read.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
+
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
