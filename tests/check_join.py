@@ -303,8 +303,9 @@ class Check:
             if sample is None or sample["flow_id"] != row["flow_id"]:
                 self.wrong(number, f"sample {row['sample_id']} is not of flow {row['flow_id']}")
                 continue
-            kinds = ("send", "retransmit") if row["dir"] == "out" else ("ack",)
-            if sample["kind"] not in kinds:
+            # A change of state has a segment where a received one made it, as a SYN-ACK does.
+            kinds = ("send", "retransmit") if row["dir"] == "out" else ("ack", "state")
+            if sample["kind"] not in kinds or sample["seq"] is None:
                 self.wrong(number, f"{row['dir']} packet with a sample of kind {sample['kind']}")
                 continue
             if match == "exact":

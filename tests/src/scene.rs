@@ -14,7 +14,7 @@ use crate::lab::{Lab, LabOptions, Ns};
 use crate::tools::{self, Finished, Running};
 
 /// The time that a step may take; a machine under load needs a multiple of the usual.
-pub const STEP_LIMIT: Duration = Duration::from_secs(60);
+pub const STEP_LIMIT: Duration = Duration::from_secs(30);
 /// Payload of the datagram that ends a capture by tcpdump.
 const MARKER: &str = "tcpprobe-test: the end of this capture";
 

@@ -1,0 +1,47 @@
+//! `docs/fields.md` is the field list in prose: this test writes it anew and compares.
+//!
+//! After a change of the list, `UPDATE_DOCS=1 cargo test -p tcpprobe-trace --test docs` writes the file.
+
+use std::fmt::Write as _;
+
+use tcpprobe_trace::column_docs;
+use tcpprobe_trace::fields::{KINDS, PHASES};
+
+const HEAD: &str = "# The sender's state, column by column
+
+<!-- Made from trace/src/fields.rs by trace/tests/docs.rs: change it there. -->
+
+The views `samples` and `packet_state` have these columns, named as the kernel names them, in natural units. NULL: this
+kernel has no such field, or it does not apply (no measurement yet, no limit). Sequence numbers are the 32 bits of the
+wire.
+
+| column | unit | meaning |
+|---|---|---|
+";
+
+fn document() -> String {
+    let mut text = String::from(HEAD);
+    for (name, unit, doc) in column_docs() {
+        let _ = writeln!(text, "| `{name}` | {unit} | {doc} |");
+    }
+    text.push_str("\n## `kind`: what a sample was taken for\n\n| kind | a sample was taken because |\n|---|---|\n");
+    for (name, doc) in KINDS {
+        let _ = writeln!(text, "| `{name}` | {doc} |");
+    }
+    text.push_str("\n## `phase`: when it was taken\n\n| phase | it was taken |\n|---|---|\n");
+    for (name, doc) in PHASES {
+        let _ = writeln!(text, "| `{name}` | {doc} |");
+    }
+    text
+}
+
+#[test]
+fn the_field_reference_is_that_of_the_list() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/fields.md");
+    let expected = document();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &expected).unwrap();
+    }
+    let found = std::fs::read_to_string(path).unwrap();
+    assert!(found == expected, "docs/fields.md is out of date: UPDATE_DOCS=1 cargo test -p tcpprobe-trace --test docs");
+}
