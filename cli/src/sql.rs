@@ -4,6 +4,7 @@ use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use tcpprobe_trace::query::{Query, Value};
 
 use crate::Outcome;
@@ -96,22 +97,32 @@ fn json(query: &Query, sql: &str, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut separator = "";
     write!(out, "[")?;
     query.rows(sql, |row| {
-        let object: serde_json::Map<String, serde_json::Value> =
-            names.iter().cloned().zip(row.iter().map(json_value)).collect();
         writeln!(out, "{separator}")?;
         separator = ",";
-        serde_json::to_writer(&mut *out, &object)?;
+        serde_json::to_writer(&mut *out, &Object { names: &names, values: row })?;
         Ok(())
     })?;
     writeln!(out, "{}]", if separator.is_empty() { "" } else { "\n" })?;
     Ok(())
 }
 
-fn json_value(value: &Value) -> serde_json::Value {
-    match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Integer(n) => (*n).into(),
-        Value::Real(x) => (*x).into(),
-        Value::Text(_) | Value::Blob(_) => text(value).into(),
+/// A row as an object: columns in the query's order, and two of one name both there, as `sqlite3 -json` prints them.
+struct Object<'a> {
+    names: &'a [String],
+    values: &'a [Value],
+}
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.names.len()))?;
+        for (name, value) in self.names.iter().zip(self.values) {
+            match value {
+                Value::Null => map.serialize_entry(name, &())?,
+                Value::Integer(n) => map.serialize_entry(name, n)?,
+                Value::Real(x) => map.serialize_entry(name, x)?,
+                Value::Text(_) | Value::Blob(_) => map.serialize_entry(name, &text(value))?,
+            }
+        }
+        map.end()
     }
 }
