@@ -140,19 +140,21 @@ fn summary(args: &RecordArgs, report: &Report, pcap: Option<&Path>, elapsed: std
     if let (Some(stats), Some(file)) = (report.capture, pcap) {
         say!("  packets  {} in {}, {} dropped", count(stats.packets), file.display(), count(stats.dropped));
     }
-    let Losses { ring_full, flow_table_full, header_unreadable, bad_records } = report.losses;
+    let Losses { ring_full, flow_table_full, header_unreadable, bad_records, not_shown } = report.losses;
     let causes = [
         (ring_full, "ring full: a larger --buffer or a filter helps"),
         (flow_table_full, "flow table full: a filter helps"),
         (header_unreadable, "header unreadable"),
         (bad_records, "record not understood"),
+        (not_shown, "sent by TCP, but not shown to the probe"),
     ];
     let lost: Vec<String> =
         causes.iter().filter(|(n, _)| *n > 0).map(|(n, why)| format!("{} ({why})", count(*n))).collect();
     say!("  lost     {}", if lost.is_empty() { "0 samples".into() } else { lost.join(", ") });
     for cost in &report.costs {
         let mean_ns = cost.time.as_nanos() as u64 / cost.runs.max(1);
-        say!("  cost     {:<32} {:>12} runs, {mean_ns} ns each", cost.program, count(cost.runs));
+        let missed = if cost.missed > 0 { format!(", {} missed", count(cost.missed)) } else { String::new() };
+        say!("  cost     {:<32} {:>12} runs, {mean_ns} ns each{missed}", cost.program, count(cost.runs));
     }
     if report.totals.samples == 0 {
         say!("  no TCP segment of a socket that the filter names was seen");

@@ -39,6 +39,7 @@ struct flow {
 	u64 id;
 	u64 serial;
 	u64 rx_skb;
+	u64 bytes_sent;
 	struct segment rx;
 	u32 ports;
 	u32 segs_out;
@@ -55,6 +56,7 @@ struct counters {
 	u64 ring_full;
 	u64 flow_table_full;
 	u64 header_unreadable;
+	u64 not_shown;
 	u64 unread_bytes;
 };
 

@@ -344,14 +344,31 @@ INLINE int TWIN(on_queue)(const struct sk_buff *skb, struct sock *sk)
 			c->header_unreadable++;
 		return 0;
 	}
-	f->transmitted = 1;
-	f->segs_out = segs_out;
 	parse_head(&h, &g);
 	/* a 64-bit difference: the verifier forbids 32-bit arithmetic on what it holds for pointers */
 	u64 headroom = (u64)READ(skb->data) - (u64)head;
 
 	asm volatile("" : "+r"(headroom));
 	g.len = READ(skb->len) - (at - (u32)headroom) - head_bytes(&h);
+
+	/*
+	 * TCP's own counters tell what this probe was not shown: since the last transmission they moved by more than
+	 * this one. A serial number is left out for it, so that the hole is seen.
+	 */
+	u64 bytes_sent = READ(tp->bytes_sent);
+	bool all_seen = bytes_sent == f->bytes_sent + g.len && (g.len || segs_out == f->segs_out + 1);
+
+	if (f->transmitted && !all_seen) {
+		struct counters *c = my_counters();
+
+		if (c)
+			c->not_shown++;
+		__sync_fetch_and_add(&f->serial, 1);
+		g.has |= HAS_UNSEEN;
+	}
+	f->transmitted = 1;
+	f->segs_out = segs_out;
+	f->bytes_sent = bytes_sent;
 	TWIN(sample)(f, tp, &g, TWIN(transmit_kind)(tp, &g), PHASE_TRANSMIT, 0, 0);
 	return 0;
 }

@@ -71,6 +71,7 @@ fn decode_sample(record: &[u8], tick_ns: u64) -> Option<Event> {
         kind: Kind::from_code(get!(record, SAMPLE, "kind")? as u8)?,
         phase: Phase::from_code(get!(record, SAMPLE, "phase")? as u8)?,
         segment,
+        unseen_before: known & has::UNSEEN != 0,
         // the tracepoint hands over a negative errno
         error: (get!(record, SAMPLE, "error")? as u32 as i32).saturating_neg(),
         state,

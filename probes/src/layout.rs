@@ -71,6 +71,8 @@ pub(crate) mod has {
     pub(crate) const SEGMENT: u32 = 1;
     /// tsval.
     pub(crate) const TSVAL: u32 = 2;
+    /// Transmissions before this one were not shown to the probe; the serial number before this one stands for them.
+    pub(crate) const UNSEEN: u32 = 4;
 }
 
 /// Offset in bytes of a member in a list whose members lie without gaps.

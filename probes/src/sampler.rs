@@ -1,6 +1,6 @@
 //! Loads and attaches the programs, drains their ring, and gives an account of what it missed and what it cost.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
@@ -91,16 +91,19 @@ pub struct Losses {
     pub header_unreadable: u64,
     /// Records that could not be understood.
     pub bad_records: u64,
+    /// Times that TCP had sent something which no probe was shown.
+    pub not_shown: u64,
 }
 
 impl Losses {
     /// Each cause with its count.
-    pub fn by_cause(&self) -> [(LossCause, u64); 4] {
+    pub fn by_cause(&self) -> [(LossCause, u64); 5] {
         [
             (LossCause::RingFull, self.ring_full),
             (LossCause::FlowTableFull, self.flow_table_full),
             (LossCause::HeaderUnreadable, self.header_unreadable),
             (LossCause::BadRecord, self.bad_records),
+            (LossCause::NotShown, self.not_shown),
         ]
     }
 }
@@ -114,6 +117,8 @@ pub struct Cost {
     pub runs: u64,
     /// Time that it took in all.
     pub time: Duration,
+    /// Times that it could not run because it, or another of its kind, was running on the same processor.
+    pub missed: u64,
 }
 
 /// Attached programs and their ring. Dropping it detaches them.
@@ -121,7 +126,7 @@ pub struct Sampler {
     // declared first, dropped first: programs go before the maps that they use
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
-    losses: PerCpuArray<MapData, [u64; 4]>,
+    losses: PerCpuArray<MapData, [u64; 5]>,
     attached: Vec<Attached>,
     running: Vec<Program>,
     tick_ns: u64,
@@ -213,8 +218,13 @@ impl Sampler {
     pub fn costs(&self) -> Vec<Cost> {
         let infos = self.running.iter().filter_map(|p| Some((p, self.ebpf.program(p.name)?.info().ok()?)));
         infos
-            .map(|(p, info)| Cost { program: describe(p), runs: info.run_count(), time: info.run_time() })
-            .filter(|c| c.runs > 0)
+            .map(|(p, info)| Cost {
+                program: describe(p),
+                runs: info.run_count(),
+                time: info.run_time(),
+                missed: info.fd().map_or(0, |fd| missed(fd.as_fd())),
+            })
+            .filter(|c| c.runs + c.missed > 0)
             .collect()
     }
 
@@ -222,10 +232,11 @@ impl Sampler {
     pub fn losses(&self) -> Losses {
         let mut sum = Losses { bad_records: self.bad_records, ..Losses::default() };
         if let Ok(per_cpu) = self.losses.get(&0, 0) {
-            for [ring_full, flow_table_full, header_unreadable, _unread_bytes] in per_cpu.iter().copied() {
+            for [ring_full, flow_table_full, header_unreadable, not_shown, _unread_bytes] in per_cpu.iter().copied() {
                 sum.ring_full += ring_full;
                 sum.flow_table_full += flow_table_full;
                 sum.header_unreadable += header_unreadable;
+                sum.not_shown += not_shown;
             }
         }
         sum
@@ -274,6 +285,13 @@ impl Sampler {
         }
         Ok(())
     }
+}
+
+/// The kernel's count of a program's missed runs (`recursion_misses`, since 5.12); 0 where it does not count them.
+fn missed(program: BorrowedFd<'_>) -> u64 {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).unwrap_or_default();
+    let line = info.lines().find_map(|l| l.strip_prefix("recursion_misses:"));
+    line.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
 }
 
 fn describe(program: &Program) -> String {

@@ -95,7 +95,7 @@ pub fn filter<'a>(ports: &[u16], hosts: impl Iterator<Item = (IpAddr, u8)> + 'a)
     let ports = any_of(ports.iter().map(|p| format!("port {p}")).collect());
     let hosts = any_of(hosts.map(|(address, bits)| format!("net {address}/{bits}")).collect());
     let tcp: Vec<String> = ["tcp".to_owned()].into_iter().chain(ports).collect();
-    let tcp = format!("({} or ip6[6] = 0)", tcp.join(" and "));
+    let tcp = format!("({} or (ip6[6] = 0 and ip6[40] = 6))", tcp.join(" and "));
     [tcp].into_iter().chain(hosts).collect::<Vec<_>>().join(" and ")
 }
 
@@ -204,12 +204,15 @@ mod tests {
 
     #[test]
     fn the_filter_says_what_the_sampler_s_does() {
-        assert_eq!(filter(&[], std::iter::empty()), "(tcp or ip6[6] = 0)");
-        assert_eq!(filter(&[80, 443], std::iter::empty()), "(tcp and (port 80 or port 443) or ip6[6] = 0)");
+        assert_eq!(filter(&[], std::iter::empty()), "(tcp or (ip6[6] = 0 and ip6[40] = 6))");
+        assert_eq!(
+            filter(&[80, 443], std::iter::empty()),
+            "(tcp and (port 80 or port 443) or (ip6[6] = 0 and ip6[40] = 6))"
+        );
         let hosts = [("10.0.0.0".parse().unwrap(), 8), ("fd00::".parse().unwrap(), 8)];
         assert_eq!(
             filter(&[5201], hosts.into_iter()),
-            "(tcp and (port 5201) or ip6[6] = 0) and (net 10.0.0.0/8 or net fd00::/8)"
+            "(tcp and (port 5201) or (ip6[6] = 0 and ip6[40] = 6)) and (net 10.0.0.0/8 or net fd00::/8)"
         );
     }
 

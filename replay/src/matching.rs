@@ -73,7 +73,7 @@ struct Certain {
 }
 
 struct Matcher<'a> {
-    has_holes: bool,
+    holes_before: &'a [u32],
     packets: &'a [Sighting],
     samples: &'a [Sighting],
     sample_spans: Spans,
@@ -82,10 +82,11 @@ struct Matcher<'a> {
     empty_packets: HashMap<EmptyKey, Vec<u32>>,
 }
 
-/// Finds each packet's sample. Packets come in the order of the capture, samples in that of their serials. Where the
-/// flow has holes, several packets that fit one sample may each have had their own.
-pub(crate) fn match_direction(packets: &[Sighting], samples: &[Sighting], has_holes: bool) -> Vec<Found> {
-    let matcher = Matcher::new(packets, samples, has_holes);
+/// Finds each packet's sample. Packets come in the order of the capture, samples in that of their serials.
+/// `holes_before` has, for each sample, the number of holes in the flow's serials before it.
+pub(crate) fn match_direction(packets: &[Sighting], samples: &[Sighting], holes_before: &[u32]) -> Vec<Found> {
+    let matcher = Matcher::new(packets, samples, holes_before);
+    let has_holes = holes_before.last().is_some_and(|&n| n > 0);
     let mut candidates = Vec::new();
     let mut found = Vec::with_capacity(packets.len());
     let mut open = Vec::new();
@@ -95,6 +96,7 @@ pub(crate) fn match_direction(packets: &[Sighting], samples: &[Sighting], has_ho
         match candidates.as_slice() {
             [] => found.push(Found::Nothing(Reason::NotSampled)),
             [only] => {
+                // several packets that fit one sample may each have had their own, and the others' were lost
                 if has_holes {
                     matcher.rivals(p, &mut rivals);
                 }
@@ -121,9 +123,9 @@ pub(crate) fn match_direction(packets: &[Sighting], samples: &[Sighting], has_ho
 }
 
 impl<'a> Matcher<'a> {
-    fn new(packets: &'a [Sighting], samples: &'a [Sighting], has_holes: bool) -> Matcher<'a> {
+    fn new(packets: &'a [Sighting], samples: &'a [Sighting], holes_before: &'a [u32]) -> Matcher<'a> {
         Matcher {
-            has_holes,
+            holes_before,
             packets,
             samples,
             sample_spans: spans(samples),
@@ -172,12 +174,20 @@ impl<'a> Matcher<'a> {
         }
         let mut rivals = Vec::new();
         self.rivals(packet, &mut rivals);
-        // as many transmissions as samples: only then is the k-th the k-th, and only if no sample is missing
-        if self.has_holes || rivals.len() != candidates.len() {
+        // as many transmissions as samples: only then is the k-th the k-th, and only if no sample is missing there
+        if rivals.len() != candidates.len() || self.hole_around(candidates) {
             return None;
         }
         let k = rivals.iter().position(|&r| r == packet)?;
         possible.contains(&candidates[k]).then(|| candidates[k])
+    }
+
+    /// Is a sample missing between the neighbours of these?
+    fn hole_around(&self, candidates: &[u32]) -> bool {
+        let (Some(&first), Some(&last)) = (candidates.first(), candidates.last()) else { return false };
+        let before = self.holes_before[(first as usize).saturating_sub(1)];
+        let after = self.holes_before[(last as usize + 1).min(self.holes_before.len() - 1)];
+        before != after
     }
 
     fn delay(&self, packet: u32, sample: u32) -> Option<i64> {

@@ -17,14 +17,15 @@ pub(crate) fn join_flow(
     all: &[Packet],
     packets: &[(u32, bool)],
 ) -> Vec<PacketRow> {
-    let has_holes = samples.windows(2).any(|w| w[1].serial > w[0].serial + 1);
+    let holes_before = holes_before(samples);
     let mut found = vec![Found::Nothing(Reason::NotSampled); packets.len()];
     for is_out in [true, false] {
         let of_samples: Vec<u32> = (0..samples.len() as u32).filter(|&i| serves(samples, i as usize, is_out)).collect();
         let of_packets: Vec<u32> = (0..packets.len() as u32).filter(|&i| packets[i as usize].1 == is_out).collect();
         let sampled = sightings_of_samples(samples, &of_samples);
         let captured = sightings_of_packets(all, packets, &of_packets, samples, &of_samples, &sampled);
-        for (&p, f) in of_packets.iter().zip(match_direction(&captured, &sampled, has_holes)) {
+        let holes: Vec<u32> = of_samples.iter().map(|&i| holes_before[i as usize]).collect();
+        for (&p, f) in of_packets.iter().zip(match_direction(&captured, &sampled, &holes)) {
             // from positions in the direction's lists to positions in the flow's
             found[p as usize] = match f {
                 Found::Exact(s) => Found::Exact(of_samples[s as usize]),
@@ -34,7 +35,21 @@ pub(crate) fn join_flow(
         }
     }
     merge_acks(samples, all, packets, &mut found);
-    rows(flow, samples, all, packets, &found)
+    rows(flow, samples, all, packets, &found, &holes_before)
+}
+
+/// For each sample the number of holes in the serials before it; the first sample of a flow has the serial 1.
+fn holes_before(samples: &[SampleRow]) -> Vec<u32> {
+    let mut holes = 0;
+    let mut expected = 1;
+    samples
+        .iter()
+        .map(|s| {
+            holes += u32::from(s.serial > expected);
+            expected = s.serial + 1;
+            holes
+        })
+        .collect()
 }
 
 /// Can this sample be the one of a packet in this direction?
@@ -158,8 +173,9 @@ fn rows(
     all: &[Packet],
     packets: &[(u32, bool)],
     found: &[Found],
+    holes_before: &[u32],
 ) -> Vec<PacketRow> {
-    let next_certain = next_certain(found);
+    let around = neighbours(packets, found);
     let last_named = samples.iter().rposition(|s| s.has_segment);
     let mut edges: Option<Edges> = None;
     let mut rows = Vec::with_capacity(packets.len());
@@ -195,7 +211,8 @@ fn rows(
                 }
             }
             Found::Nothing(why) => {
-                let reason = refine(why, flow, samples, p, edges.as_ref(), next_certain[i], last_named);
+                let hole = in_hole(around[i], holes_before);
+                let reason = refine(why, flow, samples, p, edges.as_ref(), last_named, hole);
                 row.reason = Some(reason);
                 let stateless =
                     matches!(reason, Reason::AfterClose | Reason::RequestSocket | Reason::BeforeFirstSample);
@@ -228,20 +245,36 @@ fn advance(edges: &mut Edges, p: &Packet, is_out: bool) {
     }
 }
 
-/// For each packet the sample of the first packet after it that has one.
-fn next_certain(found: &[Found]) -> Vec<Option<u32>> {
-    let mut next = None;
-    let mut all: Vec<_> = found
-        .iter()
-        .rev()
-        .map(|f| {
-            let here = next;
-            next = f.sample().or(next);
-            here
-        })
-        .collect();
-    all.reverse();
+/// The samples of the nearest packets of the same direction that have one, before a packet and after it.
+#[derive(Clone, Copy, Default)]
+struct Neighbours {
+    before: Option<u32>,
+    after: Option<u32>,
+}
+
+fn neighbours(packets: &[(u32, bool)], found: &[Found]) -> Vec<Neighbours> {
+    let mut all = vec![Neighbours::default(); found.len()];
+    // by direction: what is sent waits in a queue after its sample was taken, what is received does not
+    let mut last = [None; 2];
+    for (i, f) in found.iter().enumerate() {
+        let last = &mut last[usize::from(packets[i].1)];
+        all[i].before = *last;
+        *last = f.sample().or(*last);
+    }
+    let mut next = [None; 2];
+    for (i, f) in found.iter().enumerate().rev() {
+        let next = &mut next[usize::from(packets[i].1)];
+        all[i].after = *next;
+        *next = f.sample().or(*next);
+    }
     all
+}
+
+/// Is a sample missing where a packet's own would be?
+fn in_hole(around: Neighbours, holes_before: &[u32]) -> bool {
+    let at = |sample: Option<u32>, or: u32| sample.map_or(or, |s| holes_before[s as usize]);
+    let last = holes_before.last().copied().unwrap_or(0);
+    at(around.before, 0) < at(around.after, last)
 }
 
 /// Why a packet has no sample, in the light of what stands around it.
@@ -251,8 +284,8 @@ fn refine(
     samples: &[SampleRow],
     p: &Packet,
     edges: Option<&Edges>,
-    next: Option<u32>,
     last_named: Option<usize>,
+    hole: bool,
 ) -> Reason {
     let Some(edges) = edges else {
         // the handshake of a socket that listens: a request socket answers it, and the last ACK makes the flow
@@ -262,10 +295,7 @@ fn refine(
     let last = edges.sample as usize;
     let closed_at = samples.last().filter(|_| flow.closed).map(|s| s.ts_ns);
     // no segment was sampled after this one, and the clock, if there is one, says that the socket was gone
-    if next.is_none()
-        && last_named.is_none_or(|n| last >= n)
-        && closed_at.zip(p.ts_ns).is_some_and(|(closed, ts)| ts > closed)
-    {
+    if last_named.is_none_or(|n| last >= n) && closed_at.zip(p.ts_ns).is_some_and(|(closed, ts)| ts > closed) {
         return Reason::AfterClose;
     }
     if p.flags.rst() {
@@ -277,7 +307,5 @@ fn refine(
     if matches!(why, Reason::Ambiguous | Reason::Hole) {
         return why;
     }
-    let until = next.map_or(samples.len(), |n| (n as usize + 1).max(last + 1)).min(samples.len());
-    let hole = samples[last..until].windows(2).any(|w| w[1].serial > w[0].serial + 1);
     if hole { Reason::Hole } else { why }
 }

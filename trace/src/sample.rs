@@ -127,6 +127,9 @@ pub struct Sample {
     pub phase: Phase,
     /// The segment; `None` for a change of state that no single segment made.
     pub segment: Option<Segment>,
+    /// TCP's counters say that it sent something between the flow's last transmission and this one that no probe was
+    /// shown. The serial number before this sample's is left out for it.
+    pub unseen_before: bool,
     /// Why a retransmission failed locally, as a positive errno; 0 where it did not.
     pub error: i32,
     /// The sender's state.
@@ -188,6 +191,9 @@ pub enum LossCause {
     HeaderUnreadable,
     /// A record that the reader could not understand.
     BadRecord,
+    /// TCP sent something that the kernel did not show to the probe: the probe did not fire, or the segment was
+    /// dropped (by a packet filter) before the point at which segments are watched.
+    NotShown,
 }
 
 impl LossCause {
@@ -198,6 +204,7 @@ impl LossCause {
             LossCause::FlowTableFull => "flow_table_full",
             LossCause::HeaderUnreadable => "header_unreadable",
             LossCause::BadRecord => "bad_record",
+            LossCause::NotShown => "not_shown",
         }
     }
 }

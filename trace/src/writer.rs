@@ -85,6 +85,7 @@ pub struct SessionWriter {
     next_ack: i64,
     next_seldom: i64,
     totals: Totals,
+    holes: HashMap<LossCause, u64>,
     in_transaction: bool,
 }
 
@@ -137,6 +138,7 @@ impl SessionWriter {
             next_ack,
             next_seldom,
             totals: Totals::default(),
+            holes: HashMap::new(),
             in_transaction: false,
         };
         writer.anchor_row(anchor)?;
@@ -238,9 +240,9 @@ impl SessionWriter {
 
     fn sample_of(&mut self, flow: &mut FlowState, sample: &Sample, now: Anchor) -> Result<()> {
         let missing = sample.serial.saturating_sub(flow.last_serial + 1);
-        if missing > 0 {
-            self.hole(flow.id, flow.last_serial, missing)?;
-        }
+        let unseen = missing.min(u64::from(sample.unseen_before));
+        self.hole(flow.id, flow.last_serial, missing - unseen, LossCause::RingFull)?;
+        self.hole(flow.id, sample.serial - 1 - unseen, unseen, LossCause::NotShown)?;
         flow.last_serial = sample.serial;
 
         let clock = ClockSegment::new(self.anchor, now);
@@ -338,9 +340,13 @@ impl SessionWriter {
         }
     }
 
-    fn hole(&mut self, flow_id: i64, after_serial: u64, count: u64) -> Result<()> {
+    fn hole(&mut self, flow_id: i64, after_serial: u64, count: u64, cause: LossCause) -> Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
         self.totals.holes += count;
-        self.loss(Some(flow_id), Some(after_serial), count, LossCause::RingFull)
+        *self.holes.entry(cause).or_insert(0) += count;
+        self.loss(Some(flow_id), Some(after_serial), count, cause)
     }
 
     fn loss(&self, flow_id: Option<i64>, after: Option<u64>, count: u64, cause: LossCause) -> Result<()> {
@@ -395,11 +401,12 @@ impl SessionWriter {
         for &(cause, count) in &end.losses {
             lost += count;
             // what left no hole (a flow's last samples, or flows never announced) is lost all the same
-            let by_flow = if cause == LossCause::RingFull { self.totals.holes } else { 0 };
+            let by_flow = self.holes.get(&cause).copied().unwrap_or(0);
             if count > by_flow {
                 self.loss(None, None, count - by_flow, cause)?;
             }
         }
+        // the kernel counts every loss that leaves a hole; were it not so, the holes would still be there
         let lost = lost.max(self.totals.holes);
         for (program, runs, total_ns) in &end.costs {
             self.db

@@ -52,6 +52,7 @@ fn sample(serial: u64, state: State) -> Sample {
         kind: Kind::Send,
         phase: Phase::Transmit,
         segment: Some(Segment { seq: 1000, len: 1448, ack: 2000, flags: 0x10, tsval: Some(9) }),
+        unseen_before: false,
         error: 0,
         state,
     }
@@ -180,6 +181,26 @@ fn a_missing_serial_is_a_loss_of_its_flow() {
         ]
     );
     assert_eq!(one(&path, "SELECT lost, complete FROM sessions"), [Value::Integer(4), Value::Integer(1)]);
+}
+
+#[test]
+fn what_the_kernel_did_not_show_is_a_loss_of_its_own() {
+    let (_dir, path) = temp();
+    let unseen = |serial| Sample { unseen_before: true, ..sample(serial, State::default()) };
+    // 2 was not shown; 4 and 5 found no room, 6 was not shown
+    let samples = [sample(1, State::default()), unseen(3), unseen(7)];
+    let losses = vec![(LossCause::RingFull, 2), (LossCause::NotShown, 2)];
+    assert_eq!(write(&path, &samples, &SessionEnd { losses, ..SessionEnd::default() }), 4);
+    let rows = Query::open(&path).unwrap().all("SELECT after_serial, count, cause FROM losses ORDER BY 1").unwrap();
+    let text = |t: &str| Value::Text(t.into());
+    assert_eq!(
+        rows,
+        [
+            vec![Value::Integer(1), Value::Integer(1), text("not_shown")],
+            vec![Value::Integer(3), Value::Integer(2), text("ring_full")],
+            vec![Value::Integer(5), Value::Integer(1), text("not_shown")],
+        ]
+    );
 }
 
 #[test]
