@@ -14,6 +14,9 @@ use crate::seq::distance;
 /// Farther than this from what a connection was doing, a packet is not of it (RFC 9293: windows are below 1 GiB).
 const FAR: u32 = 1 << 30;
 
+/// A packet is captured no longer than this before its flow's first sample or after the last, queues left aside.
+const NEAR_NS: i64 = 1_000_000;
+
 /// Local and remote address of a socket.
 type Key = (SocketAddr, SocketAddr);
 
@@ -86,7 +89,7 @@ fn nearest(
     let (own, peer) = if is_out { (packet.seq, packet.ack) } else { (packet.ack, packet.seq) };
     // a SYN has no acknowledgment number: only its sender's space can be compared
     let (has_own, has_peer) = if is_out { (true, packet.flags.ack()) } else { (packet.flags.ack(), true) };
-    let mut best: Option<(u32, i64, u32)> = None;
+    let mut best: Option<(u32, (bool, bool, u32))> = None;
     for &flow in several {
         let place = &mut whereabouts[flow as usize];
         let at = match place {
@@ -102,11 +105,13 @@ fn nearest(
         if far >= FAR {
             continue;
         }
-        // of two that fit, the one that lived at the time
+        // of several that fit, the one that lived at the time; where none did, clocks cannot be compared
         let row = &flows[flow as usize];
-        let away = packet.ts_ns.map_or(0, |t| (row.first_ns - t).max(t - row.last_ns).max(0));
-        if best.is_none_or(|(_, a, f)| (far, away) < (f, a)) {
-            best = Some((flow, away, far));
+        let lived = packet.ts_ns.is_some_and(|t| row.first_ns - NEAR_NS <= t && t <= row.last_ns + NEAR_NS);
+        // the first packet of a connection has its very number
+        let rank = (far > 0 || !packet.flags.syn(), !lived, far);
+        if best.is_none_or(|(_, r)| rank < r) {
+            best = Some((flow, rank));
         }
     }
     let flow = best?.0;

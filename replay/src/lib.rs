@@ -5,6 +5,7 @@
 //! root, on any system. Must not know BPF or the terminal.
 
 pub mod capture;
+mod delays;
 mod flows;
 pub mod join;
 pub mod live;

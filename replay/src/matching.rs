@@ -1,14 +1,16 @@
 //! Which sample was taken for which packet: one direction of one flow.
 //!
-//! The k-th transmission of a range goes with the k-th sample of it. Who is k-th is decided by what cannot lie, in
-//! this order: the range itself, the timestamp value that the sender put in, the number of transmissions on both
-//! sides, the order among neighbours that are certain, and the time. Where two samples are still possible the
-//! packet gets none: a wrong state is worse than none. Knows numbers and positions; must not know files.
+//! Range and timestamp value say which samples a packet can have. A single one that carries the packet's own
+//! timestamp value is its sample; a single one without must not contradict the clocks. Of several, the k-th
+//! transmission goes with the k-th sample where as many were captured as were sampled and the delays that follow from
+//! it agree with each other; otherwise time decides, if it does so with a margin. Where two samples are still possible
+//! the packet gets none: a wrong state is worse than none. Knows numbers and positions; must not know files.
 
 use std::collections::HashMap;
 
 use tcpprobe_trace::join::Reason;
 
+use crate::delays::{UsualDelays, Window};
 use crate::packet::TcpFlags;
 use crate::seq::Position;
 use crate::spans::Spans;
@@ -59,23 +61,29 @@ fn empty_key(s: &Sighting) -> EmptyKey {
     (s.start, s.ack, s.flags & KEY_FLAGS)
 }
 
-/// Clocks of one host agree to better than this; sampling and tapping take less than this.
-const SLACK_NS: i64 = 100_000;
-/// So many certain neighbours on each side say what delays are usual here.
-const NEIGHBOURS: usize = 16;
+/// Sightings of one segment on several interfaces of a host are no farther apart.
+const COPY_NS: i64 = 100_000;
 
-/// What is already certain, for deciding the rest.
-struct Certain {
-    /// Of each packet that has one: packet, sample, delay.
-    pairs: Vec<(u32, u32, Option<i64>)>,
-    /// Do samples and packets stand in the same order?
-    in_order: bool,
+/// Packet and sample of one transmission on one host, if no queue holds the packet.
+const SAME_HOST_NS: i64 = 1_000_000;
+/// No sender waits longer before it sends again, so that a difference beyond it is one of clocks (RFC 1122 §4.2.3.5
+/// gives up after some minutes).
+const LONG_NS: i64 = 900_000_000_000;
+
+/// What the trace has of a direction, besides the samples themselves.
+pub(crate) struct Completeness<'a> {
+    /// For each sample the number of holes in the flow's serials before it.
+    pub(crate) holes_before: &'a [u32],
+    /// Were samples left out on purpose?
+    pub(crate) sparse: bool,
+    /// Does the capture show packets of this flow more than once, as one of several interfaces does?
+    pub(crate) copies: bool,
 }
 
 struct Matcher<'a> {
-    holes_before: &'a [u32],
     packets: &'a [Sighting],
     samples: &'a [Sighting],
+    completeness: Completeness<'a>,
     sample_spans: Spans,
     packet_spans: Spans,
     empty_samples: HashMap<EmptyKey, Vec<u32>>,
@@ -83,51 +91,63 @@ struct Matcher<'a> {
 }
 
 /// Finds each packet's sample. Packets come in the order of the capture, samples in that of their serials.
-/// `holes_before` has, for each sample, the number of holes in the flow's serials before it.
-pub(crate) fn match_direction(packets: &[Sighting], samples: &[Sighting], holes_before: &[u32]) -> Vec<Found> {
-    let matcher = Matcher::new(packets, samples, holes_before);
-    let has_holes = holes_before.last().is_some_and(|&n| n > 0);
-    let mut candidates = Vec::new();
-    let mut found = Vec::with_capacity(packets.len());
-    let mut open = Vec::new();
-    let mut rivals = Vec::new();
-    for p in 0..packets.len() as u32 {
-        matcher.candidates(p, &mut candidates);
-        match candidates.as_slice() {
-            [] => found.push(Found::Nothing(Reason::NotSampled)),
-            [only] => {
-                // several packets that fit one sample may each have had their own, and the others' were lost
-                if has_holes {
-                    matcher.rivals(p, &mut rivals);
+pub(crate) fn match_direction(
+    packets: &[Sighting],
+    samples: &[Sighting],
+    completeness: Completeness<'_>,
+) -> Vec<Found> {
+    let matcher = Matcher::new(packets, samples, completeness);
+    let usual = matcher.usual_delays();
+    let (mut candidates, mut rivals) = (Vec::new(), Vec::new());
+    let mut by_time: Vec<(u32, u32)> = Vec::new();
+    let mut found: Vec<Found> = (0..packets.len() as u32)
+        .map(|p| {
+            matcher.candidates(p, &mut candidates);
+            match candidates.as_slice() {
+                [] => Found::Nothing(Reason::NotSampled),
+                [only] => {
+                    matcher.rivals(p, &candidates, &mut rivals);
+                    matcher.lone(p, *only, &rivals, &usual)
                 }
-                let sure = !has_holes || rivals.len() <= 1;
-                found.push(if sure { matcher.verdict(p, *only) } else { Found::Nothing(Reason::Hole) });
+                several => {
+                    matcher.rivals(p, several, &mut rivals);
+                    // as many transmissions as samples, and none missing: then the count is right, or nothing is
+                    if rivals.len() == several.len() && !matcher.incomplete_around(several) {
+                        return match matcher.by_count(p, several, &rivals, &usual) {
+                            Some(s) => matcher.verdict(p, s),
+                            None => Found::Nothing(Reason::Ambiguous),
+                        };
+                    }
+                    match matcher.by_time(p, several, &usual) {
+                        Some(s) => {
+                            by_time.push((s, p));
+                            matcher.verdict(p, s)
+                        }
+                        None => Found::Nothing(Reason::Ambiguous),
+                    }
+                }
             }
-            _ => {
-                open.push(p);
-                found.push(Found::Nothing(Reason::Ambiguous));
-            }
-        }
-    }
-    if open.is_empty() {
-        return found;
-    }
-    let certain = Certain::of(&found, packets, samples);
-    for p in open {
-        matcher.candidates(p, &mut candidates);
-        if let Some(sample) = matcher.decide(p, &candidates, &certain) {
-            found[p as usize] = matcher.verdict(p, sample);
+        })
+        .collect();
+    // what time alone gave to two packets that are no copies of each other is certain of neither
+    by_time.sort_unstable();
+    for pair in by_time.windows(2).filter(|w| w[0].0 == w[1].0) {
+        let (a, b) = (pair[0].1, pair[1].1);
+        let same_start = packets[a as usize].start == packets[b as usize].start;
+        if same_start && !matcher.are_copies(a, b) {
+            found[a as usize] = Found::Nothing(Reason::Ambiguous);
+            found[b as usize] = Found::Nothing(Reason::Ambiguous);
         }
     }
     found
 }
 
 impl<'a> Matcher<'a> {
-    fn new(packets: &'a [Sighting], samples: &'a [Sighting], holes_before: &'a [u32]) -> Matcher<'a> {
+    fn new(packets: &'a [Sighting], samples: &'a [Sighting], completeness: Completeness<'a>) -> Matcher<'a> {
         Matcher {
-            holes_before,
             packets,
             samples,
+            completeness,
             sample_spans: spans(samples),
             packet_spans: spans(packets),
             empty_samples: empties(samples),
@@ -138,56 +158,147 @@ impl<'a> Matcher<'a> {
     /// The samples that could be this packet's, ascending.
     fn candidates(&self, packet: u32, into: &mut Vec<u32>) {
         let p = &self.packets[packet as usize];
-        if p.end == p.start {
-            into.clear();
-            into.extend(self.empty_samples.get(&empty_key(p)).into_iter().flatten());
-        } else {
-            self.sample_spans.covering(p.start, into);
-        }
+        covering(p, &self.sample_spans, &self.empty_samples, into);
         into.retain(|&s| {
             let s = &self.samples[s as usize];
             same_or_unknown(p.tsval, s.tsval) && same_kind(p, s)
         });
     }
 
-    /// The packets that are transmissions of the same first byte, with the same timestamp, ascending.
-    fn rivals(&self, packet: u32, into: &mut Vec<u32>) {
+    /// The packets that could have these samples too, this one among them, ascending.
+    fn rivals(&self, packet: u32, candidates: &[u32], into: &mut Vec<u32>) {
         let p = &self.packets[packet as usize];
-        if p.end == p.start {
-            into.clear();
-            into.extend(self.empty_packets.get(&empty_key(p)).into_iter().flatten());
-        } else {
-            self.packet_spans.covering(p.start, into);
-        }
-        into.retain(|&r| self.packets[r as usize].tsval == p.tsval && same_kind(p, &self.packets[r as usize]));
+        // a timestamp value tells packets apart only where the samples have theirs
+        let stamped = candidates.iter().all(|&s| self.samples[s as usize].tsval.is_some());
+        covering(p, &self.packet_spans, &self.empty_packets, into);
+        into.retain(|&r| {
+            let r = &self.packets[r as usize];
+            (!stamped || same_or_unknown(p.tsval, r.tsval)) && same_kind(p, r)
+        });
     }
 
-    /// Among several candidates the one that must be it.
-    fn decide(&self, packet: u32, candidates: &[u32], certain: &Certain) -> Option<u32> {
-        let at = certain.pairs.partition_point(|&(p, _, _)| p < packet);
-        let possible: Vec<u32> =
-            candidates.iter().copied().filter(|&s| certain.allows(at, self.delay(packet, s), s)).collect();
-        match possible.as_slice() {
-            [] => return None,
-            [only] => return Some(*only),
-            _ => {}
+    /// The delays of packets whose sample is beyond doubt: nothing else could be theirs, nor it another's.
+    fn usual_delays(&self) -> UsualDelays {
+        let (mut candidates, mut rivals) = (Vec::new(), Vec::new());
+        let mut pairs = Vec::new();
+        for p in 0..self.packets.len() as u32 {
+            self.candidates(p, &mut candidates);
+            if let [only] = candidates.as_slice() {
+                self.rivals(p, &candidates, &mut rivals);
+                let undisputed = rivals.iter().all(|&r| r == p || self.are_copies(p, r));
+                if let (true, Some(delay)) = (undisputed, self.delay(p, *only)) {
+                    pairs.push((p, delay));
+                }
+            }
         }
-        let mut rivals = Vec::new();
-        self.rivals(packet, &mut rivals);
-        // as many transmissions as samples: only then is the k-th the k-th, and only if no sample is missing there
-        if rivals.len() != candidates.len() || self.hole_around(candidates) {
+        UsualDelays { pairs }
+    }
+
+    /// Is the only sample that a packet could have its own?
+    fn lone(&self, packet: u32, sample: u32, rivals: &[u32], usual: &UsualDelays) -> Found {
+        let (p, s) = (&self.packets[packet as usize], &self.samples[sample as usize]);
+        let others = rivals.iter().filter(|&&r| r != packet && !self.are_copies(packet, r)).count();
+        let incomplete = self.incomplete_around(&[sample]);
+        // ACKs alike in every field follow each other closely: beside a hole this may be another one's sample
+        if p.start == p.end && self.hole_is_near(sample) {
+            return Found::Nothing(Reason::Hole);
+        }
+        if p.tsval.is_some() && p.tsval == s.tsval {
+            // of two transmissions within the timestamp's resolution one sample may have been lost
+            return match (others, incomplete) {
+                (0, _) => self.verdict(packet, sample),
+                (_, true) => Found::Nothing(Reason::Hole),
+                (_, false) => Found::Nothing(Reason::Ambiguous),
+            };
+        }
+        let fits = |packet| {
+            let delay = self.delay(packet, sample)?;
+            // the clocks of one host, and no coincidence
+            if delay.abs() <= SAME_HOST_NS {
+                return Some(true);
+            }
+            let window = usual.around(packet)?;
+            (window.distance(delay) <= LONG_NS).then(|| window.loosely_has(delay))
+        };
+        match fits(packet) {
+            Some(false) => Found::Nothing(Reason::NotSampled),
+            Some(true) => {
+                let also = rivals.iter().any(|&r| r != packet && !self.are_copies(packet, r) && fits(r) != Some(false));
+                if also { Found::Nothing(Reason::Ambiguous) } else { self.verdict(packet, sample) }
+            }
+            // nothing to compare with
+            None if incomplete || self.any_hole() => Found::Nothing(Reason::Hole),
+            None if others > 0 => Found::Nothing(Reason::Ambiguous),
+            None => self.verdict(packet, sample),
+        }
+    }
+
+    /// The k-th sample for the k-th packet, where the delays that follow do not speak against it.
+    fn by_count(&self, packet: u32, candidates: &[u32], rivals: &[u32], usual: &UsualDelays) -> Option<u32> {
+        // copies are not counted as transmissions: which of these are some, count does not know
+        if rivals.windows(2).any(|w| self.are_copies(w[0], w[1])) {
             return None;
         }
         let k = rivals.iter().position(|&r| r == packet)?;
-        possible.contains(&candidates[k]).then(|| candidates[k])
+        let delays: Option<Vec<i64>> = rivals.iter().zip(candidates).map(|(&r, &s)| self.delay(r, s)).collect();
+        let agreed = match delays {
+            // without clocks only the count speaks
+            None => true,
+            Some(delays) => {
+                let spread = spread(delays.iter().copied());
+                let times = candidates.iter().filter_map(|&s| self.samples[s as usize].ts_ns);
+                let spacing = times.clone().zip(times.skip(1)).map(|(a, b)| b - a).min().unwrap_or(0);
+                let window = usual.around(packet);
+                let all = |test: &dyn Fn(Window, i64) -> bool| {
+                    window.is_none_or(|w| delays.iter().all(|&d| test(w, d) || w.distance(d) > LONG_NS))
+                };
+                // the wall clock was set between them: time says nothing
+                spread > LONG_NS
+                    || (spread <= spacing / 2 && all(&|w, d| w.loosely_has(d)))
+                    || (spread < spacing && all(&|w, d| w.has(d)))
+            }
+        };
+        agreed.then(|| candidates[k])
     }
 
-    /// Is a sample missing between the neighbours of these?
-    fn hole_around(&self, candidates: &[u32]) -> bool {
+    /// The only sample whose delay is usual, if all others are clearly not.
+    fn by_time(&self, packet: u32, candidates: &[u32], usual: &UsualDelays) -> Option<u32> {
+        let window = usual.around(packet)?;
+        let near = |s: &&u32| self.delay(packet, **s).is_none_or(|d| window.loosely_has(d));
+        let mut possible = candidates.iter().filter(near);
+        let only = *possible.next()?;
+        let usual = self.delay(packet, only).is_some_and(|d| window.has(d));
+        (usual && possible.next().is_none()).then_some(only)
+    }
+
+    /// Is a sample missing between the neighbours of these, or may any be?
+    fn incomplete_around(&self, candidates: &[u32]) -> bool {
         let (Some(&first), Some(&last)) = (candidates.first(), candidates.last()) else { return false };
-        let before = self.holes_before[(first as usize).saturating_sub(1)];
-        let after = self.holes_before[(last as usize + 1).min(self.holes_before.len() - 1)];
-        before != after
+        let holes = self.completeness.holes_before;
+        let before = (first as usize).checked_sub(1).map_or(0, |i| holes[i]);
+        let after = holes[(last as usize + 1).min(holes.len() - 1)];
+        self.completeness.sparse || before != after
+    }
+
+    /// Is a sample missing within a moment of this one?
+    fn hole_is_near(&self, sample: u32) -> bool {
+        let at = sample as usize;
+        let near = |a: usize, b: usize| {
+            let (Some(first), Some(second)) = (self.samples.get(a), self.samples.get(b)) else { return false };
+            let missing = self.completeness.holes_before[a] != self.completeness.holes_before[b];
+            missing && first.ts_ns.zip(second.ts_ns).is_none_or(|(a, b)| b - a < SAME_HOST_NS)
+        };
+        at.checked_sub(1).is_some_and(|before| near(before, at)) || near(at, at + 1)
+    }
+
+    fn any_hole(&self) -> bool {
+        self.completeness.holes_before.last().is_some_and(|&n| n > 0)
+    }
+
+    /// Can these be two sightings of one transmission?
+    fn are_copies(&self, a: u32, b: u32) -> bool {
+        let (a, b) = (&self.packets[a as usize], &self.packets[b as usize]);
+        self.completeness.copies && same_sighting(a, b)
     }
 
     fn delay(&self, packet: u32, sample: u32) -> Option<i64> {
@@ -220,48 +331,17 @@ impl<'a> Matcher<'a> {
     }
 }
 
-impl Certain {
-    fn of(found: &[Found], packets: &[Sighting], samples: &[Sighting]) -> Certain {
-        let pairs: Vec<_> = found
-            .iter()
-            .zip(0u32..)
-            .filter_map(|(f, p)| {
-                let s = f.sample()?;
-                let delay = packets[p as usize].ts_ns.zip(samples[s as usize].ts_ns).map(|(p, s)| p - s);
-                Some((p, s, delay))
-            })
-            .collect();
-        let in_order = pairs.is_sorted_by_key(|&(_, s, _)| s);
-        Certain { pairs, in_order }
+fn covering(of: &Sighting, spans: &Spans, empty: &HashMap<EmptyKey, Vec<u32>>, into: &mut Vec<u32>) {
+    if of.end == of.start {
+        into.clear();
+        into.extend(empty.get(&empty_key(of)).into_iter().flatten());
+    } else {
+        spans.covering(of.start, into);
     }
+}
 
-    /// Can this sample be that of a packet that stands before `pairs[at]`?
-    fn allows(&self, at: usize, delay: Option<i64>, sample: u32) -> bool {
-        let (before, after) = self.pairs.split_at(at);
-        if self.in_order {
-            let early = before.last().is_some_and(|&(_, s, _)| sample < s);
-            let late = after.first().is_some_and(|&(_, s, _)| sample > s);
-            if early || late {
-                return false;
-            }
-        }
-        let near = before.iter().rev().take(NEIGHBOURS).chain(after.iter().take(NEIGHBOURS));
-        let (mut least, mut most) = (i64::MAX, i64::MIN);
-        for delay in near.filter_map(|&(_, _, d)| d) {
-            least = least.min(delay);
-            most = most.max(delay);
-        }
-        match delay {
-            // no clock, or nothing to compare with: time says nothing
-            None => true,
-            Some(_) if least > most => true,
-            // half of the usual spread beyond it is still usual
-            Some(d) => {
-                let slack = SLACK_NS + (most - least) / 2;
-                least - slack <= d && d <= most + slack
-            }
-        }
-    }
+fn spread(values: impl Iterator<Item = i64> + Clone) -> i64 {
+    values.clone().max().unwrap_or(0) - values.min().unwrap_or(0)
 }
 
 fn spans(of: &[Sighting]) -> Spans {
@@ -278,6 +358,26 @@ fn empties(of: &[Sighting]) -> HashMap<EmptyKey, Vec<u32>> {
 
 fn same_or_unknown(a: Option<u32>, b: Option<u32>) -> bool {
     a.zip(b).is_none_or(|(a, b)| a == b)
+}
+
+/// Alike in all that is known here, and so close in time that no sender can have sent them both?
+fn same_sighting(a: &Sighting, b: &Sighting) -> bool {
+    (a.start, a.end, a.ack, a.flags, a.tsval) == (b.start, b.end, b.ack, b.flags, b.tsval)
+        && a.ts_ns.zip(b.ts_ns).is_some_and(|(a, b)| (a - b).abs() <= COPY_NS)
+}
+
+/// Are there copies among these packets? Duplicate ACKs can be alike and close; data is not sent twice at once.
+pub(crate) fn has_copies(packets: &[Sighting]) -> bool {
+    let mut data = packets.iter().filter(|p| p.end > p.start);
+    let mut recent: std::collections::VecDeque<&Sighting> = std::collections::VecDeque::new();
+    data.any(|p| {
+        while recent.front().is_some_and(|r| p.ts_ns.zip(r.ts_ns).is_none_or(|(p, r)| (p - r).abs() > COPY_NS)) {
+            recent.pop_front();
+        }
+        let seen = recent.iter().any(|r| same_sighting(p, r));
+        recent.push_back(p);
+        seen
+    })
 }
 
 /// A reset is never a part of data, nor the other way round.

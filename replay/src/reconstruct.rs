@@ -6,7 +6,7 @@ use tcpprobe_trace::join::{Match, PacketRow, Reason};
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
 use tcpprobe_trace::sample::{Kind, Phase};
 
-use crate::matching::{Found, Sighting, match_direction};
+use crate::matching::{Completeness, Found, Sighting, has_copies, match_direction};
 use crate::packet::{Packet, TcpFlags};
 use crate::seq::{Position, Unwrapper, nearest};
 
@@ -19,23 +19,40 @@ pub(crate) fn join_flow(
 ) -> Vec<PacketRow> {
     let holes_before = holes_before(samples);
     let mut found = vec![Found::Nothing(Reason::NotSampled); packets.len()];
-    for is_out in [true, false] {
-        let of_samples: Vec<u32> = (0..samples.len() as u32).filter(|&i| serves(samples, i as usize, is_out)).collect();
-        let of_packets: Vec<u32> = (0..packets.len() as u32).filter(|&i| packets[i as usize].1 == is_out).collect();
-        let sampled = sightings_of_samples(samples, &of_samples);
-        let captured = sightings_of_packets(all, packets, &of_packets, samples, &of_samples, &sampled);
-        let holes: Vec<u32> = of_samples.iter().map(|&i| holes_before[i as usize]).collect();
-        for (&p, f) in of_packets.iter().zip(match_direction(&captured, &sampled, &holes)) {
+    let directions = [true, false].map(|is_out| Direction::new(is_out, samples, all, packets));
+    let copies = directions.iter().any(|d| has_copies(&d.captured));
+    for d in &directions {
+        let holes: Vec<u32> = d.of_samples.iter().map(|&i| holes_before[i as usize]).collect();
+        let completeness = Completeness { holes_before: &holes, sparse: flow.sparse, copies };
+        for (&p, f) in d.of_packets.iter().zip(match_direction(&d.captured, &d.sampled, completeness)) {
             // from positions in the direction's lists to positions in the flow's
             found[p as usize] = match f {
-                Found::Exact(s) => Found::Exact(of_samples[s as usize]),
-                Found::Within(s) => Found::Within(of_samples[s as usize]),
+                Found::Exact(s) => Found::Exact(d.of_samples[s as usize]),
+                Found::Within(s) => Found::Within(d.of_samples[s as usize]),
                 nothing => nothing,
             };
         }
     }
-    merge_acks(samples, all, packets, &mut found);
+    merge_acks(samples, all, packets, &holes_before, &mut found);
     rows(flow, samples, all, packets, &found, &holes_before)
+}
+
+/// One direction of a flow: which of its samples and packets, and what they look like.
+struct Direction {
+    of_samples: Vec<u32>,
+    of_packets: Vec<u32>,
+    sampled: Vec<Sighting>,
+    captured: Vec<Sighting>,
+}
+
+impl Direction {
+    fn new(is_out: bool, samples: &[SampleRow], all: &[Packet], packets: &[(u32, bool)]) -> Direction {
+        let of_samples: Vec<u32> = (0..samples.len() as u32).filter(|&i| serves(samples, i as usize, is_out)).collect();
+        let of_packets: Vec<u32> = (0..packets.len() as u32).filter(|&i| packets[i as usize].1 == is_out).collect();
+        let sampled = sightings_of_samples(samples, &of_samples);
+        let captured = sightings_of_packets(all, packets, &of_packets, samples, &of_samples, &sampled);
+        Direction { of_samples, of_packets, sampled, captured }
+    }
 }
 
 /// For each sample the number of holes in the serials before it; the first sample of a flow has the serial 1.
@@ -59,7 +76,7 @@ fn serves(samples: &[SampleRow], i: usize, is_out: bool) -> bool {
         return false;
     }
     match (s.kind, s.phase) {
-        (Kind::Send | Kind::Retransmit, Phase::Transmit) => s.error == 0,
+        (Kind::Send | Kind::Retransmit, Phase::Transmit) => s.error == 0 && !failed(s, samples.get(i + 1)),
         // the kernel's word after a retransmission: its transmit sample is another one
         (Kind::Send | Kind::Retransmit, _) => false,
         // one segment, two samples: the one from before it was processed is taken
@@ -71,17 +88,31 @@ fn serves(samples: &[SampleRow], i: usize, is_out: bool) -> bool {
     }
 }
 
+/// Did this transmission fail on the host? The kernel says so right after it (`tcp:tcp_retransmit_skb`, since ≈6.17).
+fn failed(transmit: &SampleRow, next: Option<&SampleRow>) -> bool {
+    next.is_some_and(|n| n.kind == Kind::Retransmit && n.phase == Phase::After && n.error != 0 && n.seq == transmit.seq)
+}
+
 fn space(len: u32, flags: u16) -> Position {
     let one = |flag: TcpFlags| Position::from(flags & flag.0 != 0);
     Position::from(len) + one(TcpFlags::SYN) + one(TcpFlags::FIN)
 }
 
 fn sightings_of_samples(samples: &[SampleRow], of: &[u32]) -> Vec<Sighting> {
-    let mut unwrapper: Option<Unwrapper> = None;
+    let mut last: Option<(Position, Option<i64>)> = None;
     of.iter()
         .map(|&i| {
             let s = &samples[i as usize];
-            let start = unwrapper.get_or_insert_with(|| Unwrapper::begin(s.seq)).unwrap(s.seq);
+            let start = match last {
+                None => Unwrapper::begin(s.seq).unwrap(s.seq),
+                Some((at, bytes)) => {
+                    // how far a sender went where samples are missing; retransmissions make it a little less
+                    let sent =
+                        if s.kind.is_out() { s.bytes_sent.zip(bytes).map_or(0, |(now, then)| now - then) } else { 0 };
+                    nearest(s.seq, at.saturating_add(sent.clamp(0, 1 << 50)))
+                }
+            };
+            last = Some((start, s.bytes_sent));
             Sighting {
                 start,
                 end: start + space(s.len, s.flags),
@@ -93,6 +124,9 @@ fn sightings_of_samples(samples: &[SampleRow], of: &[u32]) -> Vec<Sighting> {
         })
         .collect()
 }
+
+/// Beyond the widest window (RFC 7323 §2.3).
+const FAR: Position = 1 << 30;
 
 fn sightings_of_packets(
     all: &[Packet],
@@ -114,7 +148,14 @@ fn sightings_of_packets(
     of.iter()
         .map(|&i| {
             let p = &all[packets[i as usize].0 as usize];
-            let start = unwrapper.get_or_insert_with(|| begin(p)).unwrap(p.seq);
+            let mut from = *unwrapper.get_or_insert_with(|| begin(p));
+            let mut start = from.unwrap(p.seq);
+            if unwrapper.is_some_and(|u| (start - u.position()).abs() > FAR) {
+                // no window is as wide: packets are missing here, and the samples of that time tell how many
+                from = begin(p);
+                start = from.unwrap(p.seq);
+            }
+            unwrapper = Some(from);
             Sighting {
                 start,
                 end: start + space(p.len, p.flags.0),
@@ -129,7 +170,14 @@ fn sightings_of_packets(
 
 /// Pure ACKs that waited while the application held the socket may have been merged into one, which carries the last
 /// one's acknowledgment number (`tcp_add_to_backlog`): the earlier ones are a part of it.
-fn merge_acks(samples: &[SampleRow], all: &[Packet], packets: &[(u32, bool)], found: &mut [Found]) {
+fn merge_acks(
+    samples: &[SampleRow],
+    all: &[Packet],
+    packets: &[(u32, bool)],
+    holes_before: &[u32],
+    found: &mut [Found],
+) {
+    let around = neighbours(packets, found);
     let mut next: Option<u32> = None;
     for i in (0..packets.len()).rev() {
         let (index, is_out) = packets[i];
@@ -143,7 +191,8 @@ fn merge_acks(samples: &[SampleRow], all: &[Packet], packets: &[(u32, bool)], fo
         let p = &all[index as usize];
         let pure =
             p.len == 0 && p.flags.ack() && p.flags.0 & (TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0) == 0;
-        if !pure || found[i] != Found::Nothing(Reason::NotSampled) {
+        // where a sample is missing it may be this one's
+        if !pure || found[i] != Found::Nothing(Reason::NotSampled) || in_hole(around[i], holes_before) {
             continue;
         }
         let Some(s) = next else { continue };
@@ -288,6 +337,9 @@ fn refine(
     hole: bool,
 ) -> Reason {
     let Some(edges) = edges else {
+        if why == Reason::Ambiguous {
+            return why;
+        }
         // the handshake of a socket that listens: a request socket answers it, and the last ACK makes the flow
         let accepted = samples.first().is_some_and(|s| s.kind == Kind::State && s.serial == 1);
         return if p.flags.syn() || accepted { Reason::RequestSocket } else { Reason::BeforeFirstSample };

@@ -22,6 +22,11 @@ impl Unwrapper {
         Unwrapper { last: position }
     }
 
+    /// The last position.
+    pub fn position(&self) -> Position {
+        self.last
+    }
+
     /// The position of a number, at most 2³¹ away from the last one; it becomes the last one.
     pub fn unwrap(&mut self, seq: u32) -> Position {
         self.last = nearest(seq, self.last);

@@ -16,11 +16,13 @@ use nix::sys::signal::Signal;
 
 use tcpprobe_tests::lab::{LabOptions, Loss, Ns, remove_leftovers};
 use tcpprobe_tests::preconditions;
-use tcpprobe_tests::scene::{STEP_LIMIT, Scene, Transfer};
+use tcpprobe_tests::scene::{MissedSamples, STEP_LIMIT, Scene, Transfer};
 use tcpprobe_tests::tools::{self, Running};
 
 /// At most so many tests at once: each has a recorder, a capture and traffic to keep up with.
 const THREADS: usize = 2;
+/// How often a test that missed samples is tried.
+const ATTEMPTS: u32 = 8;
 
 /// A test's network, and its steps. Each has a port of its own: its place in this list.
 type Test = (&'static str, LabOptions, fn(&Scene) -> Result<()>);
@@ -37,7 +39,8 @@ const TESTS: &[Test] = &[
     ("receiver_capture_gro_on", LOSSY_ROUTED, receiver_capture_gro_on),
     ("receiver_capture_before_loss", LOSSY, receiver_capture),
     ("tcpdump_at_sender", LOSSY, tcpdump_at_sender),
-    ("offloads_on", LabOptions { offloads: true, ..LOSSY }, offloads_on),
+    // With super-packets there are few packets: every 20th is lost, so that some are.
+    ("offloads_on", LabOptions { offloads: true, loss: Loss::Every { every: 20, offset: 10 }, ..LIMITED }, offloads_on),
     ("bbr", LOSSY, bbr),
     ("ipv6", LOSSY, ipv6),
     ("both_directions", LOSSY, both_directions),
@@ -90,15 +93,29 @@ fn live(port: u16, &(name, options, steps): &'static Test) -> Trial {
     })
 }
 
+/// Some machines keep BPF programs from running while certain tasks are interrupted: what the network does in that time
+/// goes unsampled, by any recorder. A run in which that happened shows nothing, and is repeated; a wrong one never is.
 fn in_scene(port: u16, options: &LabOptions, steps: fn(&Scene) -> Result<()>) -> Result<Completion, Failed> {
-    let mut scene = Scene::new(port, options).map_err(|error| format!("{error:#}"))?;
+    for attempt in 1.. {
+        match in_one_scene(port, options, steps) {
+            Err(error) if attempt < ATTEMPTS && error.is::<MissedSamples>() => {
+                eprintln!("port {port}: attempt {attempt} is repeated: {error:#}");
+            }
+            Err(error) => return Err(format!("{error:#}").into()),
+            Ok(()) => break,
+        }
+    }
+    Ok(Completion::Completed)
+}
+
+fn in_one_scene(port: u16, options: &LabOptions, steps: fn(&Scene) -> Result<()>) -> Result<()> {
+    let mut scene = Scene::new(port, options)?;
     let result = steps(&scene);
     if std::env::var_os("TCPPROBE_TEST_KEEP").is_some_and(|keep| keep == "1") || result.is_err() {
         let folder = scene.keep_folder();
-        let result = result.map_err(|error| format!("{error:#}\nfiles: {}", folder.display()));
-        return Ok(result.map(|()| Completion::Completed)?);
+        return result.with_context(|| format!("files in {}", folder.display()));
     }
-    Ok(Completion::Completed)
+    Ok(())
 }
 
 // --- what every recording must be ---------------------------------------------------------------------------------
@@ -107,8 +124,12 @@ fn in_scene(port: u16, options: &LabOptions, steps: fn(&Scene) -> Result<()>) ->
 fn expect_sound(scene: &Scene, sessions: i64) -> Result<()> {
     expect_number(scene, sessions, "SELECT count(*) FROM sessions")?;
     expect_number(scene, 0, "SELECT count(*) FROM sessions WHERE complete != 1 OR ended_ns < started_ns")?;
-    expect_number(scene, 0, "SELECT sum(lost) FROM sessions")?;
-    expect_number(scene, 0, "SELECT count(*) FROM losses")?;
+    expect_number(scene, 0, "SELECT count(*) FROM losses WHERE cause != 'not_shown'")?;
+    let lost = scene.number("SELECT sum(lost) FROM sessions")?;
+    expect_number(scene, lost, "SELECT coalesce(sum(count), 0) FROM losses")?;
+    if lost != 0 {
+        return Err(MissedSamples(format!("{lost} samples, as the recorder says itself")).into());
+    }
     expect_number(
         scene,
         0,
@@ -146,9 +167,10 @@ fn record_and_join(scene: &Scene, transfer: Transfer) -> Result<()> {
     let interface = scene.lab.interface(Ns::A);
     let recorder = scene.record(Ns::A, &["-i", interface])?;
     scene.send(transfer)?;
-    Scene::stop(recorder)?;
+    let said = Scene::stop(recorder)?.stderr;
+    ensure!(said.contains("packet"), "the summary has no packets:\n{said}");
     expect_sound(scene, 1)?;
-    scene.join_and_check(&scene.capture(), &[]).map(drop)
+    scene.join_and_check(&scene.capture(), &[])
 }
 
 // --- captures at the sender ---------------------------------------------------------------------------------------
@@ -177,7 +199,7 @@ fn tcpdump_at_sender(scene: &Scene) -> Result<()> {
 }
 
 fn offloads_on(scene: &Scene) -> Result<()> {
-    record_and_join(scene, scene.transfer(20_000_000))?;
+    record_and_join(scene, scene.transfer(4_000_000))?;
     expect_losses(scene)?;
     let longest = scene.number("SELECT max(len) FROM packets WHERE dir = 'out'")?;
     ensure!(longest > 3000, "the longest captured segment has {longest} bytes: no offload");
@@ -185,11 +207,14 @@ fn offloads_on(scene: &Scene) -> Result<()> {
 }
 
 fn bbr(scene: &Scene) -> Result<()> {
-    record_and_join(scene, Transfer { congestion: "bbr", ..scene.transfer(10_000_000) })?;
+    record_and_join(scene, Transfer { congestion: "bbr", ..scene.transfer(3_000_000) })?;
     expect_number(
         scene,
         1,
-        "SELECT count(*) FROM flows WHERE congestion = 'bbr' AND netns = (SELECT min(netns) FROM flows WHERE congestion = 'bbr')",
+        &format!(
+            "SELECT count(*) FROM flows WHERE congestion = 'bbr' AND netns = {}",
+            scene.lab.namespace_inode(Ns::A)?
+        ),
     )?;
     expect_losses(scene)
 }
@@ -226,8 +251,19 @@ fn syn_lost(scene: &Scene) -> Result<()> {
 
 /// Samples without a packet: what the sender's own qdisc drops never comes to the capture.
 fn dropped_in_own_queue(scene: &Scene) -> Result<()> {
-    record_and_join(scene, scene.transfer(10_000_000))?;
-    expect_retransmissions(scene)
+    // One connection alone would wait for its packets to leave the queue.
+    let recorder = scene.record(Ns::A, &["-i", scene.lab.interface(Ns::A)])?;
+    scene.send(Transfer { connections: 40, ..scene.transfer(50_000) })?;
+    Scene::stop(recorder)?;
+    expect_sound(scene, 1)?;
+    // A segment that was dropped is tried again at once, so that its samples differ in nothing but their time.
+    scene.join_and_check(&scene.capture(), &["--min-matched", "0.98"])?;
+    let sent = scene.number("SELECT count(*) FROM samples WHERE phase = 'transmit' AND len > 0")?;
+    let distinct = scene.number(
+        "SELECT count(*) FROM (SELECT DISTINCT flow_id, seq FROM samples WHERE phase = 'transmit' AND len > 0)",
+    )?;
+    ensure!(sent > distinct, "the queue dropped nothing");
+    Ok(())
 }
 
 fn short_connections_200(scene: &Scene) -> Result<()> {
@@ -271,7 +307,9 @@ fn receiver_capture(scene: &Scene) -> Result<()> {
     Scene::stop(recorder)?;
     let capture = tcpdump.stop(scene)?;
     expect_sound(scene, 1)?;
-    scene.join_and_check(&capture, &["--tap", "receiver", "--sender", &sender])?;
+    // Where bytes were lost and sent again within one tick of TSval, a join without the sender's clock cannot say which
+    // of the two arrived.
+    scene.join_and_check(&capture, &["--tap", "receiver", "--sender", &sender, "--min-matched", "0.98"])?;
     expect_losses(scene)
 }
 
@@ -423,7 +461,7 @@ fn end_by_signal(scene: &Scene, signal: Signal) -> Result<()> {
     drop((client, server));
     expect_sound(scene, 1)?;
     // What was on its way at the end may have been sampled or captured only.
-    scene.join_and_check(&scene.capture(), &["--min-matched", "0.99"]).map(drop)
+    scene.join_and_check(&scene.capture(), &["--min-matched", "0.99"])
 }
 
 /// A recording never overwrites: neither the first session nor its capture.

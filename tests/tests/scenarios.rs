@@ -1,25 +1,31 @@
 //! Every scenario in `fixtures/scenarios`, through a real trace, a real capture, the join and SQL, on one thread and
-//! on several. One test for each file.
+//! on several. One test for each file; and some whose scenarios are made up.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Trial};
-use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags};
-
-use tcpprobe_fixtures::rows::Expected;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use tcpprobe_fixtures::check::compare;
+use tcpprobe_fixtures::generate::{self, Fate, Settings, Step, Timestamps};
 use tcpprobe_fixtures::scenario::Scenario;
-use tcpprobe_replay::join::{Joined, join};
-use tcpprobe_trace::join::JoinWriter;
+use tcpprobe_replay::join::join;
+use tcpprobe_trace::join::{JoinWriter, Match};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/scenarios");
     let trials = match files(&folder) {
-        Ok(files) => files.into_iter().map(trial).collect(),
+        Ok(files) => files.into_iter().map(trial).chain(WORLDS.iter().map(property)).collect(),
         Err(e) => vec![Trial::test("scenarios", move || Err(format!("{}: {e:#}", folder.display()).into()))],
     };
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -44,152 +50,142 @@ fn trial(path: PathBuf) -> Trial {
 
 fn run(path: &Path) -> Result<()> {
     let scenario = Scenario::load(path)?;
-    let folder = tempfile::tempdir()?;
+    joined(&scenario)?;
+    Ok(())
+}
+
+/// Joins a scenario and compares; returns how many rows have a sample of their own, and how many there are.
+fn joined(scenario: &Scenario) -> Result<(usize, usize)> {
+    // in memory where that is possible: a disk's delays would be most of the time
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? };
     let (trace, capture) = (folder.path().join("trace.db"), folder.path().join("trace.pcap"));
     scenario.write_trace(&trace)?;
     scenario.write_capture(&capture)?;
 
-    let one = join_with(1, &trace, &capture)?;
-    let several = join_with(4, &trace, &capture)?;
+    let one = ONE.install(|| join(&trace, &capture))?;
+    let several = SEVERAL.install(|| join(&trace, &capture))?;
     ensure!(one.packets == several.packets, "one thread and four find different rows");
     ensure!(one.capture == several.capture, "one thread and four count differently");
 
     let mut writer = JoinWriter::begin(&trace)?;
     writer.write(&several.capture, several.packets.iter().copied())?;
     writer.commit()?;
-    let db = Connection::open_with_flags(&trace, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let wrong = compare(&scenario, &db)?;
+    let wrong = compare(scenario, &trace)?;
     ensure!(wrong.is_empty(), "{}\n{}\n\n{}\n", scenario.title, scenario.why.trim(), wrong.join("\n"));
-    Ok(())
+    let own = several.packets.iter().filter(|p| matches!(p.matched, Match::Exact | Match::Within)).count();
+    Ok((own, several.packets.len()))
 }
 
-fn join_with(threads: usize, trace: &Path, capture: &Path) -> Result<Joined> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    Ok(pool.install(|| join(trace, capture))?)
+/// What may happen to made-up senders, whose packets' true samples are known.
+struct World {
+    name: &'static str,
+    timestamps: &'static [Timestamps],
+    /// Do transmit samples have them?
+    sampled_timestamps: bool,
+    at_receiver: &'static [bool],
+    /// How often a captured packet is in the capture.
+    sightings: u8,
+    /// How many of 100 samples reach the trace.
+    sampled_percent: u8,
+    most_late_us: u16,
 }
 
-/// What differs, in words.
-fn compare(scenario: &Scenario, db: &Connection) -> Result<Vec<String>> {
-    let mut wrong = Vec::new();
-    for packet in &scenario.packets {
-        let mut unexpected = sockets_of(db, packet.number)?;
-        for expected in &packet.expected {
-            let name = &scenario.flows[expected.flow].name;
-            let arrow = if expected.is_out { '>' } else { '<' };
-            let here = format!("packet {} {name}{arrow}", packet.number);
-            unexpected.remove(&(expected.flow as i64 + 1, expected.is_out));
-            let row = row(db, packet.number, expected).with_context(|| here.clone())?;
-            match row {
-                None => wrong.push(format!("{here}: expected {}, got no row", words(scenario, expected))),
-                Some(row) if !row.is(expected) => {
-                    let (expected, got) = (words(scenario, expected), row.words(scenario));
-                    wrong.push(format!("{here}: expected {expected}, got {got}"));
-                }
-                Some(_) => {}
+const EASY: World = World {
+    name: "generated_at_the_sender",
+    timestamps: &[Timestamps::Off],
+    sampled_timestamps: true,
+    at_receiver: &[false],
+    sightings: 1,
+    sampled_percent: 100,
+    most_late_us: 300,
+};
+const ANYWHERE: World = World { at_receiver: &[false, true], ..EASY };
+const STAMPED: World = World { timestamps: &[Timestamps::Ms, Timestamps::Us], ..ANYWHERE };
+const WORLDS: [World; 10] = [
+    EASY,
+    World { name: "generated_at_the_receiver", at_receiver: &[true], ..EASY },
+    World { name: "generated_copies", sightings: 2, ..ANYWHERE },
+    World { name: "generated_jitter", most_late_us: 6000, ..ANYWHERE },
+    World { name: "generated_holes", sampled_percent: 85, ..ANYWHERE },
+    World { name: "generated_timestamps", ..STAMPED },
+    World { name: "generated_timestamps_copies", sightings: 2, ..STAMPED },
+    World { name: "generated_timestamps_jitter", most_late_us: 6000, ..STAMPED },
+    World { name: "generated_timestamps_holes", sampled_percent: 85, ..STAMPED },
+    World { name: "generated_timestamps_not_sampled", sampled_timestamps: false, sightings: 2, ..STAMPED },
+];
+
+impl World {
+    fn settings(&self) -> impl Strategy<Value = Settings> + use<> {
+        let (sampled_timestamps, sightings) = (self.sampled_timestamps, self.sightings);
+        let hours = select(vec![0, 5]);
+        (select(self.timestamps), select(self.at_receiver), hours).prop_map(
+            move |(timestamps, at_receiver, capture_ahead_hours)| Settings {
+                timestamps,
+                sampled_timestamps,
+                at_receiver,
+                sightings,
+                capture_ahead_hours,
+            },
+        )
+    }
+
+    fn fate(&self) -> impl Strategy<Value = Fate> + Clone + use<> {
+        // shrinks to a packet that is there
+        let seen = (0..10u8).prop_map(|n| n < 8);
+        let percent = self.sampled_percent;
+        // shrinks to a sample that is there
+        let sampled = (0..100u8).prop_map(move |n| n < percent);
+        (seen, sampled, 0..=self.most_late_us).prop_map(|(seen, sampled, late_us)| Fate { seen, sampled, late_us })
+    }
+
+    fn steps(&self) -> impl Strategy<Value = Vec<Step>> + use<> {
+        let fate = self.fate();
+        let step = prop_oneof![
+            4 => (1..=4u8, fate.clone()).prop_map(|(n, fate)| Step::Send(n, fate)),
+            2 => (any::<u8>(), 1..=4u8, fate.clone()).prop_map(|(back, n, fate)| Step::Again(back, n, fate)),
+            3 => (0..=5u8, fate).prop_map(|(n, fate)| Step::Ack(n, fate)),
+            1 => (0..50_000u32).prop_map(Step::Wait),
+        ];
+        vec(step, 1..40)
+    }
+}
+
+fn property(world: &'static World) -> Trial {
+    Trial::test(world.name, move || {
+        let mut config = Config { failure_persistence: None, ..Config::default() };
+        if std::env::var_os("PROPTEST_CASES").is_none() {
+            config.cases = CASES;
+        }
+        let (own, all) = (Cell::new(0), Cell::new(0));
+        let outcome = TestRunner::new(config).run(&(world.settings(), world.steps()), |(settings, steps)| {
+            let text = generate::scenario(settings, &steps);
+            let failed = |e: &dyn Display| TestCaseError::fail(format!("{e}\n{text}"));
+            let scenario = Scenario::parse(&text).map_err(|e| failed(&e))?;
+            prop_assume!(!scenario.samples.is_empty());
+            let (with_own, rows) = joined(&scenario).map_err(|e| failed(&e))?;
+            own.set(own.get() + with_own);
+            all.set(all.get() + rows);
+            Ok(())
+        });
+        match outcome {
+            Ok(()) => {
+                eprintln!("{}: {} of {} packets have a sample of their own", world.name, own.get(), all.get());
             }
+            Err(TestError::Fail(why, _)) => return Err(why.message().into()),
+            Err(why) => return Err(why.to_string().into()),
         }
-        for (flow, is_out) in unexpected {
-            let arrow = if is_out { '>' } else { '<' };
-            let name = usize::try_from(flow - 1).ok().and_then(|f| scenario.flows.get(f)).map_or("?", |f| &f.name);
-            wrong.push(format!("packet {}: a row for {name}{arrow} that none expects", packet.number));
-        }
-    }
-    Ok(wrong)
+        Ok(())
+    })
 }
 
-fn sockets_of(db: &Connection, number: u64) -> Result<BTreeSet<(i64, bool)>> {
-    let mut statement = db.prepare_cached("SELECT flow_id, dir = 'out' FROM packet_state WHERE number = ?1")?;
-    let rows = statement.query_map([number as i64], |r| Ok((r.get(0)?, r.get(1)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
+/// Scenarios for each of [`WORLDS`]; PROPTEST_CASES says otherwise.
+const CASES: u32 = 32;
 
-/// A row of `packet_state`, as far as it is compared.
-struct Row {
-    matched: String,
-    sample: Option<(i64, i64)>,
-    reason: Option<String>,
-    retransmission: Option<bool>,
-    values: Vec<(String, Value)>,
-}
+static ONE: LazyLock<ThreadPool> = LazyLock::new(|| pool(1));
+static SEVERAL: LazyLock<ThreadPool> = LazyLock::new(|| pool(4));
 
-fn row(db: &Connection, number: u64, expected: &Expected) -> Result<Option<Row>> {
-    let columns: String = expected.values.iter().map(|(name, _)| format!(", p.\"{name}\"")).collect();
-    let mut statement = db.prepare_cached(&format!(
-        "SELECT p.match, s.flow_id, s.serial, p.reason, p.retransmission{columns}
-         FROM packet_state p LEFT JOIN samples s ON s.id = p.sample_id
-         WHERE p.number = ?1 AND p.flow_id = ?2 AND p.dir = ?3"
-    ))?;
-    let direction = if expected.is_out { "out" } else { "in" };
-    let mut rows = statement.query((number as i64, expected.flow as i64 + 1, direction))?;
-    let Some(r) = rows.next()? else { return Ok(None) };
-    let mut values = Vec::new();
-    for (i, (name, _)) in expected.values.iter().enumerate() {
-        values.push((name.clone(), r.get(5 + i)?));
-    }
-    let row = Row {
-        matched: r.get(0)?,
-        sample: r.get::<_, Option<i64>>(1)?.zip(r.get(2)?),
-        reason: r.get(3)?,
-        retransmission: r.get(4)?,
-        values,
-    };
-    if rows.next()?.is_some() {
-        bail!("two rows for one socket");
-    }
-    Ok(Some(row))
-}
-
-impl Row {
-    fn is(&self, expected: &Expected) -> bool {
-        let sample = expected.sample.map(|(flow, serial)| (flow as i64 + 1, serial as i64));
-        let sample_fits = match &expected.sample {
-            Some(_) => self.sample == sample,
-            None => self.matched != "none" || self.sample.is_none(),
-        };
-        expected.matches.contains(&self.matched)
-            && sample_fits
-            && expected.reason.as_ref().is_none_or(|r| self.reason.as_ref() == Some(r))
-            && expected.retransmission.is_none_or(|r| self.retransmission == Some(r))
-            && expected.values.iter().zip(&self.values).all(|((_, e), (_, got))| *got == Value::Integer(*e))
-    }
-
-    fn words(&self, scenario: &Scenario) -> String {
-        let mut text = self.matched.clone();
-        if let Some((flow, serial)) = self.sample {
-            let flow = usize::try_from(flow - 1).ok().and_then(|f| scenario.flows.get(f));
-            text += &format!(" {}{serial}", flow.map_or("?", |f| f.name.as_str()));
-        }
-        if let Some(reason) = &self.reason {
-            text += &format!(" ({reason})");
-        }
-        match self.retransmission {
-            Some(true) => text += " rtx",
-            Some(false) => text += " new",
-            None => {}
-        }
-        for (name, value) in &self.values {
-            match value {
-                Value::Integer(i) => text += &format!(" {name}={i}"),
-                other => text += &format!(" {name}={other:?}"),
-            }
-        }
-        text
-    }
-}
-
-fn words(scenario: &Scenario, e: &Expected) -> String {
-    let mut text = e.matches.join("|");
-    if let Some((flow, serial)) = e.sample {
-        text += &format!(" {}{serial}", scenario.flows[flow].name);
-    }
-    if let Some(reason) = &e.reason {
-        text += &format!(" ({reason})");
-    }
-    if let Some(rtx) = e.retransmission {
-        text += if rtx { " rtx" } else { " new" };
-    }
-    for (name, value) in &e.values {
-        text += &format!(" {name}={value}");
-    }
-    text
+#[expect(clippy::expect_used, reason = "without threads there is nothing to test")]
+fn pool(threads: usize) -> ThreadPool {
+    ThreadPoolBuilder::new().num_threads(threads).build().expect("threads")
 }

@@ -63,6 +63,8 @@ pub struct SampleRow {
     pub snd_nxt: u32,
     /// The sender's oldest unacknowledged one.
     pub snd_una: u32,
+    /// Payload bytes sent so far, 64 bits: they tell how far the sequence numbers went where samples are missing.
+    pub bytes_sent: Option<i64>,
 }
 
 /// A trace opened for reading.
@@ -118,7 +120,7 @@ impl TraceReader {
             .db
             .prepare_cached(
                 "SELECT r.id, r.serial, z.real_base_ns + r.mono_off + r.clock_off, r.what, r.seq, r.len, r.ack, r.flags,
-                   r.tsval, r.error, r.nxt_off, r.in_flight
+                   r.tsval, r.error, r.nxt_off, r.in_flight, r.bytes_sent
                  FROM sample_rows r JOIN flows f ON f.id = r.flow_id JOIN sessions z ON z.id = f.session_id
                  WHERE r.flow_id = ?1 ORDER BY r.id",
             )
@@ -162,6 +164,7 @@ impl TraceReader {
             error: get(9)?.unwrap_or(0) as i32,
             snd_nxt,
             snd_una: snd_nxt.wrapping_sub(number(11)?),
+            bytes_sent: get(12)?,
         })
     }
 

@@ -1,0 +1,77 @@
+//! What delays between sample and packet are usual around a packet, from the packets whose sample is beyond doubt.
+
+/// So many neighbours on each side say what is usual.
+const NEIGHBOURS: usize = 16;
+/// Sampling and tapping alone take as long, one time more, one time less.
+const JITTER_NS: i64 = 20_000;
+/// What is farther than this from anything usual is surely something else.
+const MARGIN_NS: i64 = 100_000;
+
+/// Delays that are certain: packet and delay, by packet.
+pub(crate) struct UsualDelays {
+    pub(crate) pairs: Vec<(u32, i64)>,
+}
+
+/// The delays that are usual around a packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    low: i64,
+    high: i64,
+    margin: i64,
+}
+
+impl UsualDelays {
+    /// What is usual around a packet, itself left out; `None` where there is nothing to compare with.
+    pub(crate) fn around(&self, packet: u32) -> Option<Window> {
+        let at = self.pairs.partition_point(|&(p, _)| p < packet);
+        let (before, rest) = self.pairs.split_at(at);
+        let after = rest.iter().skip_while(|&&(p, _)| p == packet);
+        let near = before.iter().rev().take(NEIGHBOURS).chain(after.take(NEIGHBOURS));
+        let mut delays: Vec<i64> = near.map(|&(_, delay)| delay).collect();
+        if delays.is_empty() {
+            return None;
+        }
+        delays.sort_unstable();
+        // Tukey's fences: a few wrong delays, or a few slow packets, do not widen what is usual
+        let (q1, q3) = (delays[delays.len() / 4], delays[delays.len() * 3 / 4]);
+        let reach = (q3 - q1) / 2 * 3;
+        Some(Window { low: q1 - reach - JITTER_NS, high: q3 + reach + JITTER_NS, margin: MARGIN_NS + (q3 - q1) })
+    }
+}
+
+impl Window {
+    /// Is this delay usual?
+    pub(crate) fn has(&self, delay: i64) -> bool {
+        (self.low..=self.high).contains(&delay)
+    }
+
+    /// How far this delay is from what is usual.
+    pub(crate) fn distance(&self, delay: i64) -> i64 {
+        (self.low - delay).max(delay - self.high).max(0)
+    }
+
+    /// Is it usual, or nearly so?
+    pub(crate) fn loosely_has(&self, delay: i64) -> bool {
+        (self.low - self.margin..=self.high + self.margin).contains(&delay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_wrong_delays_do_not_make_it_wider() {
+        let mut pairs: Vec<(u32, i64)> = (0..20).map(|p| (p, 1_000 + i64::from(p))).collect();
+        pairs[3].1 = 200_000_000;
+        let window = UsualDelays { pairs }.around(10).unwrap();
+        assert!(window.has(1_010) && !window.loosely_has(1_000_000));
+    }
+
+    #[test]
+    fn a_packet_is_no_evidence_for_itself() {
+        assert!(UsualDelays { pairs: vec![(7, 5)] }.around(7).is_none());
+        let window = UsualDelays { pairs: vec![(6, 5), (7, 900_000)] }.around(7).unwrap();
+        assert!(window.has(5) && !window.loosely_has(900_000));
+    }
+}
