@@ -1,6 +1,7 @@
 //! `tcpprobe join`: joins captures to a trace, all of them or none, and says what was matched and what was not.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -27,16 +28,18 @@ pub(crate) fn run(args: &JoinArgs) -> Outcome {
         writer.write(&j.capture, j.packets.iter().copied())?;
     }
     writer.commit()?;
-    joined.iter().for_each(summary);
+    for (joined, path) in joined.iter().zip(&args.captures) {
+        summary(joined, path);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn summary(joined: &Joined) {
+fn summary(joined: &Joined, path: &Path) {
     let capture = &joined.capture;
     let rows: u64 = joined.counts.values().sum();
     say!(
         "{}: {} packets, {} TCP, {} of recorded flows",
-        capture.path.display(),
+        path.display(),
         count(capture.packets),
         count(capture.tcp_packets),
         count(joined.of_recorded_flows)
