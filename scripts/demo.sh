@@ -70,8 +70,24 @@ echo "== how the packets' state is known"
     SELECT dir, match, count(*) AS packets, sum(retransmission) AS retransmissions
     FROM packet_state GROUP BY dir, match"
 
-echo "== around a loss: the packets at which the sender's window or state was another than at the one before"
+echo "== around a loss: the sent packets at which the sender's window or state was another than at the one before"
 "$tcpprobe" sql "$trace" "
-    SELECT 1"
+    WITH sent AS (
+        SELECT *, min(ts_ns) OVER () AS start_ns, first_value(seq) OVER sending AS start_seq,
+               lag(snd_cwnd) OVER sending AS last_cwnd, lag(ca_state) OVER sending AS last_state
+        FROM packet_state
+        WHERE dir = 'out' AND flow_id = (SELECT flow_id FROM packets WHERE dir = 'out' GROUP BY 1 ORDER BY sum(len) DESC)
+        WINDOW sending AS (ORDER BY number)
+    ), turns AS (
+        SELECT *, row_number() OVER (ORDER BY number) AS turn FROM sent
+        WHERE len > 0 AND (retransmission OR snd_cwnd != last_cwnd OR ca_state != last_state)
+    ), loss AS (
+        SELECT turn FROM turns WHERE retransmission LIMIT 1 OFFSET 3
+    )
+    SELECT number AS packet, printf('%.1f', (ts_ns - start_ns) / 1e6) AS ms,
+           (seq - start_seq) & 0xffffffff AS seq_offset, len, retransmission, snd_cwnd, snd_ssthresh,
+           CASE ca_state WHEN 0 THEN 'Open' WHEN 1 THEN 'Disorder' WHEN 2 THEN 'CWR'
+                         WHEN 3 THEN 'Recovery' WHEN 4 THEN 'Loss' END AS ca_state, match
+    FROM turns WHERE turn - (SELECT turn FROM loss) BETWEEN -4 AND 13 ORDER BY number"
 
 echo "The trace is $trace, the capture $folder/trace.pcap."

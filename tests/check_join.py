@@ -302,6 +302,8 @@ class Check:
                 self.wrong(number, "none, without a reason")
             if match == "none" and row["sample_id"] is not None:
                 self.wrong(number, "none, with a sample")
+            if match == "carried":
+                self.check_carried(packet, row)
             if match not in ("exact", "within"):
                 continue
             sample = self.samples.get(row["sample_id"])
@@ -326,6 +328,15 @@ class Check:
             if len(packets) > 1 and not are_copies(packets):
                 numbers = [packet.number for packet in packets]
                 self.wrong(numbers[1], f"sample {sample_id} is the exact one of packets {numbers[:5]}")
+
+    def check_carried(self, packet, row):
+        sample = self.samples.get(row["sample_id"])
+        if sample is None or sample["flow_id"] != row["flow_id"]:
+            self.wrong(packet.number, f"carried: sample {row['sample_id']} is not of flow {row['flow_id']}")
+        elif row["dir"] == "out" and sample["ts_ns"] > packet.ts_ns + TOLERANCE_NS:
+            # What comes in may wait between tap and TCP, and then meets a state that is younger than its capture.
+            late_us = (sample["ts_ns"] - packet.ts_ns) / 1e3
+            self.wrong(packet.number, f"out, carried: from sample {sample['id']}, {late_us} µs after the packet")
 
     def check_exact(self, packet, sample):
         for column in ("seq", "len", "ack"):

@@ -13,7 +13,7 @@ use libtest_mimic::{Arguments, Trial};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tcpprobe_fixtures::check::compare;
 use tcpprobe_fixtures::generate::{self, Fate, Settings, Step, Timestamps};
@@ -86,7 +86,10 @@ struct World {
     at_receiver: &'static [bool],
     /// How often a captured packet is in the capture.
     sightings: u8,
-    /// How many of 100 samples reach the trace.
+    /// How many of 100 packets reach the capture.
+    seen_percent: u8,
+    /// How many of 100 samples reach the trace. Where neither side is whole and nothing stamps the packets, one may
+    /// well be taken for another: then nothing can be right, and nothing is tested.
     sampled_percent: u8,
     most_late_us: u16,
 }
@@ -97,6 +100,7 @@ const EASY: World = World {
     sampled_timestamps: true,
     at_receiver: &[false],
     sightings: 1,
+    seen_percent: 80,
     sampled_percent: 100,
     most_late_us: 300,
 };
@@ -107,11 +111,11 @@ const WORLDS: [World; 10] = [
     World { name: "generated_at_the_receiver", at_receiver: &[true], ..EASY },
     World { name: "generated_copies", sightings: 2, ..ANYWHERE },
     World { name: "generated_jitter", most_late_us: 6000, ..ANYWHERE },
-    World { name: "generated_holes", sampled_percent: 85, ..ANYWHERE },
+    World { name: "generated_holes", seen_percent: 100, sampled_percent: 85, ..ANYWHERE },
     World { name: "generated_timestamps", ..STAMPED },
     World { name: "generated_timestamps_copies", sightings: 2, ..STAMPED },
     World { name: "generated_timestamps_jitter", most_late_us: 6000, ..STAMPED },
-    World { name: "generated_timestamps_holes", sampled_percent: 85, ..STAMPED },
+    World { name: "generated_timestamps_holes", seen_percent: 100, sampled_percent: 85, ..STAMPED },
     World { name: "generated_timestamps_not_sampled", sampled_timestamps: false, sightings: 2, ..STAMPED },
 ];
 
@@ -132,7 +136,8 @@ impl World {
 
     fn fate(&self) -> impl Strategy<Value = Fate> + Clone + use<> {
         // shrinks to a packet that is there
-        let seen = (0..10u8).prop_map(|n| n < 8);
+        let seen_percent = self.seen_percent;
+        let seen = (0..100u8).prop_map(move |n| n < seen_percent);
         let percent = self.sampled_percent;
         // shrinks to a sample that is there
         let sampled = (0..100u8).prop_map(move |n| n < percent);
@@ -155,7 +160,9 @@ fn property(world: &'static World) -> Trial {
     Trial::test(world.name, move || {
         let mut config = Config { failure_persistence: None, ..Config::default() };
         if std::env::var_os("PROPTEST_CASES").is_none() {
+            // the same ones at each run: a failure is one of the change that was made
             config.cases = CASES;
+            config.rng_seed = RngSeed::Fixed(1);
         }
         let (own, all) = (Cell::new(0), Cell::new(0));
         let outcome = TestRunner::new(config).run(&(world.settings(), world.steps()), |(settings, steps)| {
