@@ -5,11 +5,12 @@ const NEIGHBOURS: usize = 16;
 /// Sampling and tapping alone take as long, one time more, one time less.
 const JITTER_NS: i64 = 20_000;
 /// What is farther than this from anything usual is surely something else.
-const MARGIN_NS: i64 = 100_000;
+const MARGIN_NS: i64 = 50_000;
 
-/// Delays that are certain: packet and delay, by packet.
+/// Packets whose sample is beyond doubt.
 pub(crate) struct UsualDelays {
-    pub(crate) pairs: Vec<(u32, i64)>,
+    /// Packet, sample, delay; by packet.
+    pub(crate) pairs: Vec<(u32, u32, i64)>,
 }
 
 /// The delays that are usual around a packet.
@@ -21,13 +22,21 @@ pub(crate) struct Window {
 }
 
 impl UsualDelays {
+    /// Would this sample stand in the same order as those of the packets around?
+    pub(crate) fn in_order(&self, packet: u32, sample: u32) -> bool {
+        let at = self.pairs.partition_point(|&(p, _, _)| p < packet);
+        let (before, after) = self.pairs.split_at(at);
+        let order = before.iter().rev().take(NEIGHBOURS).rev().map(|p| p.1).chain([sample]);
+        order.chain(after.iter().take(NEIGHBOURS).map(|p| p.1)).is_sorted()
+    }
+
     /// What is usual around a packet, itself left out; `None` where there is nothing to compare with.
     pub(crate) fn around(&self, packet: u32) -> Option<Window> {
-        let at = self.pairs.partition_point(|&(p, _)| p < packet);
+        let at = self.pairs.partition_point(|&(p, _, _)| p < packet);
         let (before, rest) = self.pairs.split_at(at);
-        let after = rest.iter().skip_while(|&&(p, _)| p == packet);
+        let after = rest.iter().skip_while(|&&(p, _, _)| p == packet);
         let near = before.iter().rev().take(NEIGHBOURS).chain(after.take(NEIGHBOURS));
-        let mut delays: Vec<i64> = near.map(|&(_, delay)| delay).collect();
+        let mut delays: Vec<i64> = near.map(|&(_, _, delay)| delay).collect();
         if delays.is_empty() {
             return None;
         }
@@ -62,16 +71,16 @@ mod tests {
 
     #[test]
     fn a_few_wrong_delays_do_not_make_it_wider() {
-        let mut pairs: Vec<(u32, i64)> = (0..20).map(|p| (p, 1_000 + i64::from(p))).collect();
-        pairs[3].1 = 200_000_000;
+        let mut pairs: Vec<(u32, u32, i64)> = (0..20).map(|p| (p, p, 1_000 + i64::from(p))).collect();
+        pairs[3].2 = 200_000_000;
         let window = UsualDelays { pairs }.around(10).unwrap();
         assert!(window.has(1_010) && !window.loosely_has(1_000_000));
     }
 
     #[test]
     fn a_packet_is_no_evidence_for_itself() {
-        assert!(UsualDelays { pairs: vec![(7, 5)] }.around(7).is_none());
-        let window = UsualDelays { pairs: vec![(6, 5), (7, 900_000)] }.around(7).unwrap();
+        assert!(UsualDelays { pairs: vec![(7, 0, 5)] }.around(7).is_none());
+        let window = UsualDelays { pairs: vec![(6, 0, 5), (7, 1, 900_000)] }.around(7).unwrap();
         assert!(window.has(5) && !window.loosely_has(900_000));
     }
 }

@@ -61,8 +61,8 @@ fn empty_key(s: &Sighting) -> EmptyKey {
     (s.start, s.ack, s.flags & KEY_FLAGS)
 }
 
-/// Sightings of one segment on several interfaces of a host are no farther apart.
-const COPY_NS: i64 = 100_000;
+/// Sightings of one segment on several interfaces of a host are no farther apart, and no sender retransmits as soon.
+const COPY_NS: i64 = 10_000;
 
 /// Packet and sample of one transmission on one host, if no queue holds the packet.
 const SAME_HOST_NS: i64 = 1_000_000;
@@ -187,7 +187,7 @@ impl<'a> Matcher<'a> {
                 self.rivals(p, &candidates, &mut rivals);
                 let undisputed = rivals.iter().all(|&r| r == p || self.are_copies(p, r));
                 if let (true, Some(delay)) = (undisputed, self.delay(p, *only)) {
-                    pairs.push((p, delay));
+                    pairs.push((p, *only, delay));
                 }
             }
         }
@@ -208,6 +208,8 @@ impl<'a> Matcher<'a> {
             return match (others, incomplete) {
                 (0, _) => self.verdict(packet, sample),
                 (_, true) => Found::Nothing(Reason::Hole),
+                // the other one may have been lost between the tap and TCP
+                (_, false) if self.fits_alone(packet, sample, rivals, usual) => self.verdict(packet, sample),
                 (_, false) => Found::Nothing(Reason::Ambiguous),
             };
         }
@@ -233,6 +235,14 @@ impl<'a> Matcher<'a> {
         }
     }
 
+    /// Is this packet's delay usual, and that of all others for this sample clearly not?
+    fn fits_alone(&self, packet: u32, sample: u32, rivals: &[u32], usual: &UsualDelays) -> bool {
+        let Some(window) = usual.around(packet) else { return false };
+        let mut others = rivals.iter().filter(|&&r| r != packet && !self.are_copies(packet, r));
+        self.delay(packet, sample).is_some_and(|d| window.has(d))
+            && others.all(|&r| self.delay(r, sample).is_some_and(|d| !window.loosely_has(d)))
+    }
+
     /// The k-th sample for the k-th packet, where the delays that follow do not speak against it.
     fn by_count(&self, packet: u32, candidates: &[u32], rivals: &[u32], usual: &UsualDelays) -> Option<u32> {
         // copies are not counted as transmissions: which of these are some, count does not know
@@ -252,8 +262,10 @@ impl<'a> Matcher<'a> {
                 let all = |test: &dyn Fn(Window, i64) -> bool| {
                     window.is_none_or(|w| delays.iter().all(|&d| test(w, d) || w.distance(d) > LONG_NS))
                 };
-                // the wall clock was set between them: time says nothing
-                spread > LONG_NS
+                // first in, first out, as in the sender's own queue, which may fill and empty meanwhile
+                rivals.iter().zip(candidates).all(|(&r, &s)| usual.in_order(r, s))
+                    // the wall clock was set between them: time says nothing
+                    || spread > LONG_NS
                     || (spread <= spacing / 2 && all(&|w, d| w.loosely_has(d)))
                     || (spread < spacing && all(&|w, d| w.has(d)))
             }

@@ -2,6 +2,8 @@
 //!
 //! Owns how samples and packets of one flow become rows; must not know files or the order of other flows.
 
+use std::collections::VecDeque;
+
 use tcpprobe_trace::join::{Match, PacketRow, Reason};
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
 use tcpprobe_trace::sample::{Kind, Phase};
@@ -210,10 +212,69 @@ fn merge_acks(
 }
 
 /// The sender's window edges, advanced from a sample by the packets since.
+#[derive(Clone, Copy)]
 struct Edges {
     sample: u32,
+    ts_ns: i64,
     nxt: Position,
     una: Position,
+}
+
+/// The state at the present packet, and those that samples of later moments have already shown: what is received may
+/// wait between tap and TCP while other packets pass the tap.
+struct Carried {
+    now: Option<Edges>,
+    later: VecDeque<Edges>,
+    /// Packet clock minus sample clock, as near as the fastest packets show it.
+    offset_ns: i64,
+}
+
+impl Carried {
+    /// Moves on to a packet.
+    fn at(&mut self, ts_ns: Option<i64>) -> Option<&Edges> {
+        while self.later.front().is_some_and(|e| ts_ns.is_none_or(|t| e.ts_ns + self.offset_ns <= t)) {
+            self.now = self.later.pop_front();
+        }
+        self.now.as_ref()
+    }
+
+    /// Learns the state of a packet's sample; never back to an older one: a late packet does not undo what is known.
+    fn learn(&mut self, index: u32, sample: &SampleRow) {
+        let last = self.later.back().or(self.now.as_ref());
+        if last.is_some_and(|e| e.sample >= index) {
+            return;
+        }
+        let nxt = nearest(sample.snd_nxt, last.map_or((1 << 40) + Position::from(sample.snd_nxt), |e| e.nxt));
+        let edges = Edges { sample: index, ts_ns: sample.ts_ns, nxt, una: nearest(sample.snd_una, nxt) };
+        self.later.push_back(edges);
+    }
+
+    /// What a packet does to the edges, for the packets after it.
+    fn advance(&mut self, p: &Packet, is_out: bool) {
+        for edges in self.now.iter_mut().chain(&mut self.later) {
+            if is_out {
+                edges.nxt = edges.nxt.max(nearest(p.seq, edges.nxt) + space(p.len, p.flags.0));
+            } else if p.flags.ack() && !p.flags.rst() {
+                let ack = nearest(p.ack, edges.una);
+                // what was never sent cannot be acknowledged (RFC 9293 §3.10.7.4)
+                if ack > edges.una && ack <= edges.nxt {
+                    edges.una = ack;
+                }
+            }
+        }
+    }
+}
+
+/// How the two clocks differ: from sample to tap what is sent takes no less than no time, nor what is received more.
+fn clock_offset_ns(samples: &[SampleRow], all: &[Packet], packets: &[(u32, bool)], found: &[Found]) -> i64 {
+    let delays = |sent: bool| {
+        packets
+            .iter()
+            .zip(found)
+            .filter(move |((_, is_out), _)| *is_out == sent)
+            .filter_map(|((index, _), f)| Some(all[*index as usize].ts_ns? - samples[f.sample()? as usize].ts_ns))
+    };
+    delays(true).min().or_else(|| delays(false).max()).unwrap_or(0)
 }
 
 fn rows(
@@ -226,7 +287,8 @@ fn rows(
 ) -> Vec<PacketRow> {
     let around = neighbours(packets, found);
     let last_named = samples.iter().rposition(|s| s.has_segment);
-    let mut edges: Option<Edges> = None;
+    let offset_ns = clock_offset_ns(samples, all, packets, found);
+    let mut carried = Carried { now: None, later: VecDeque::new(), offset_ns };
     let mut rows = Vec::with_capacity(packets.len());
     for (i, &(index, is_out)) in packets.iter().enumerate() {
         let p = &all[index as usize];
@@ -252,46 +314,27 @@ fn rows(
                 row.sample_id = Some(sample.id);
                 row.matched = if matches!(found[i], Found::Exact(_)) { Match::Exact } else { Match::Within };
                 row.delay_ns = p.ts_ns.map(|t| t - sample.ts_ns);
-                // never back to an older sample: a late packet does not undo what is known
-                if edges.as_ref().is_none_or(|e| e.sample < s) {
-                    let at = edges.as_ref().map_or((1 << 40) + Position::from(sample.snd_nxt), |e| e.nxt);
-                    let nxt = nearest(sample.snd_nxt, at);
-                    edges = Some(Edges { sample: s, nxt, una: nearest(sample.snd_una, nxt) });
-                }
+                carried.learn(s, sample);
             }
             Found::Nothing(why) => {
                 let hole = in_hole(around[i], holes_before);
-                let reason = refine(why, flow, samples, p, edges.as_ref(), last_named, hole);
+                let known = carried.at(p.ts_ns);
+                let reason = refine(why, flow, samples, p, known, last_named, hole);
                 row.reason = Some(reason);
                 let stateless =
                     matches!(reason, Reason::AfterClose | Reason::RequestSocket | Reason::BeforeFirstSample);
-                if let (Some(e), false) = (&edges, stateless) {
+                if let (Some(e), false) = (known, stateless) {
                     row.sample_id = Some(samples[e.sample as usize].id);
                     row.matched = Match::Carried;
                     row.carried = Some((e.nxt as u32, e.una as u32));
                 }
             }
         }
-        if let Some(e) = &mut edges {
-            advance(e, p, is_out);
-        }
+        carried.at(p.ts_ns);
+        carried.advance(p, is_out);
         rows.push(row);
     }
     rows
-}
-
-/// What a packet does to the edges, for the packets after it.
-fn advance(edges: &mut Edges, p: &Packet, is_out: bool) {
-    if is_out {
-        let end = nearest(p.seq, edges.nxt) + space(p.len, p.flags.0);
-        edges.nxt = edges.nxt.max(end);
-    } else if p.flags.ack() && !p.flags.rst() {
-        let ack = nearest(p.ack, edges.una);
-        // what was never sent cannot be acknowledged (RFC 9293 §3.10.7.4)
-        if ack > edges.una && ack <= edges.nxt {
-            edges.una = ack;
-        }
-    }
 }
 
 /// The samples of the nearest packets of the same direction that have one, before a packet and after it.
