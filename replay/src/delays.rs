@@ -6,6 +6,8 @@ const NEIGHBOURS: usize = 16;
 const JITTER_NS: i64 = 20_000;
 /// What is farther than this from anything usual is surely something else.
 const MARGIN_NS: i64 = 50_000;
+/// A processor that is busy with other packets comes back within this.
+const BUSY_NS: i64 = 1_000_000;
 
 /// Packets whose sample is beyond doubt.
 pub(crate) struct UsualDelays {
@@ -57,6 +59,12 @@ impl Window {
     /// How far this delay is from what is usual.
     pub(crate) fn distance(&self, delay: i64) -> i64 {
         (self.low - delay).max(delay - self.high).max(0)
+    }
+
+    /// Is this delay surely another transmission's, if `own` is this one's? A busy processor alone may hold a packet
+    /// back for half a millisecond.
+    pub(crate) fn excludes(&self, delay: i64, own: i64) -> bool {
+        !self.loosely_has(delay) && (delay - own).abs() > BUSY_NS
     }
 
     /// Is it usual, or nearly so?

@@ -237,10 +237,9 @@ impl<'a> Matcher<'a> {
 
     /// Is this packet's delay usual, and that of all others for this sample clearly not?
     fn fits_alone(&self, packet: u32, sample: u32, rivals: &[u32], usual: &UsualDelays) -> bool {
-        let Some(window) = usual.around(packet) else { return false };
+        let (Some(window), Some(own)) = (usual.around(packet), self.delay(packet, sample)) else { return false };
         let mut others = rivals.iter().filter(|&&r| r != packet && !self.are_copies(packet, r));
-        self.delay(packet, sample).is_some_and(|d| window.has(d))
-            && others.all(|&r| self.delay(r, sample).is_some_and(|d| !window.loosely_has(d)))
+        window.has(own) && others.all(|&r| self.delay(r, sample).is_some_and(|d| window.excludes(d, own)))
     }
 
     /// The k-th sample for the k-th packet, where the delays that follow do not speak against it.
@@ -276,11 +275,11 @@ impl<'a> Matcher<'a> {
     /// The only sample whose delay is usual, if all others are clearly not.
     fn by_time(&self, packet: u32, candidates: &[u32], usual: &UsualDelays) -> Option<u32> {
         let window = usual.around(packet)?;
-        let near = |s: &&u32| self.delay(packet, **s).is_none_or(|d| window.loosely_has(d));
-        let mut possible = candidates.iter().filter(near);
-        let only = *possible.next()?;
-        let usual = self.delay(packet, only).is_some_and(|d| window.has(d));
-        (usual && possible.next().is_none()).then_some(only)
+        let mut fitting = candidates.iter().filter(|&&s| self.delay(packet, s).is_some_and(|d| window.has(d)));
+        let only = *fitting.next()?;
+        let own = self.delay(packet, only)?;
+        let mut others = candidates.iter().filter(|&&s| s != only);
+        others.all(|&s| self.delay(packet, s).is_some_and(|d| window.excludes(d, own))).then_some(only)
     }
 
     /// Is a sample missing between the neighbours of these, or may any be?
