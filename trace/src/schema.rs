@@ -28,7 +28,7 @@ pub(crate) fn stored(moves: Moves) -> impl Iterator<Item = (usize, &'static str)
         .map(|(i, f)| (i, f.name))
 }
 
-/// The tables that a recording fills.
+/// The tables that a recording and a join fill. Nothing newer than SQLite 3.8 (STRICT, iif): the file is for any client.
 const TABLES: &str = "
 CREATE TABLE sessions (
   id INTEGER PRIMARY KEY,
@@ -49,7 +49,7 @@ CREATE TABLE sessions (
   capture_dropped INTEGER,          -- by the kernel or the interface
   mono_base_ns INTEGER NOT NULL,    -- what sample_rows.mono_off counts from
   real_base_ns INTEGER NOT NULL     -- what clock_off is added to
-) STRICT;
+);
 CREATE TABLE flows (
   id INTEGER PRIMARY KEY,
   session_id INTEGER NOT NULL REFERENCES sessions(id),
@@ -66,7 +66,7 @@ CREATE TABLE flows (
   first_ns INTEGER NOT NULL,        -- Unix epoch, of the first and the last sample
   last_ns INTEGER NOT NULL,
   closed INTEGER NOT NULL           -- 1: its end was seen
-) STRICT;
+);
 CREATE INDEX flows_by_address ON flows (local_addr, local_port, remote_addr, remote_port);
 CREATE TABLE losses (
   session_id INTEGER NOT NULL REFERENCES sessions(id),
@@ -74,19 +74,19 @@ CREATE TABLE losses (
   after_serial INTEGER,             -- the last sample before the hole
   count INTEGER NOT NULL,
   cause TEXT NOT NULL
-) STRICT;
+);
 CREATE TABLE clocks (
   session_id INTEGER NOT NULL REFERENCES sessions(id),
   mono_before_ns INTEGER NOT NULL,
   real_ns INTEGER NOT NULL,
   mono_after_ns INTEGER NOT NULL
-) STRICT;
+);
 CREATE TABLE probe_costs (
   session_id INTEGER NOT NULL REFERENCES sessions(id),
   program TEXT NOT NULL,            -- how and where it was attached
   runs INTEGER NOT NULL,
   total_ns INTEGER NOT NULL
-) STRICT;
+);
 CREATE TABLE captures (
   id INTEGER PRIMARY KEY,
   session_id INTEGER REFERENCES sessions(id),  -- of most of its packets; NULL: of no recorded flow
@@ -98,12 +98,12 @@ CREATE TABLE captures (
   joined INTEGER NOT NULL,          -- TCP packets with a state: exact, within or carried
   clock_offset_ns INTEGER,          -- packet time minus sample time, median of the matches
   truncated INTEGER NOT NULL        -- 1: the file ends within a record
-) STRICT;
+);
 CREATE TABLE unjoined (
   capture_id INTEGER NOT NULL REFERENCES captures(id),
   reason TEXT NOT NULL,             -- why frames of the file have no row in packets
   count INTEGER NOT NULL
-) STRICT;
+);
 CREATE TABLE packet_rows (
   id INTEGER PRIMARY KEY,
   capture_id INTEGER NOT NULL,
@@ -122,7 +122,7 @@ CREATE TABLE packet_rows (
   delay_ns INTEGER,
   carried_nxt INTEGER,              -- snd_nxt and snd_una advanced by the packets since the sample
   carried_una INTEGER
-) STRICT;
+);
 CREATE INDEX packet_rows_by_capture ON packet_rows (capture_id, number);
 CREATE INDEX packet_rows_by_flow ON packet_rows (flow_id, number);
 ";
@@ -138,7 +138,7 @@ pub(crate) fn create() -> String {
         for (_, name) in stored(moves) {
             let _ = write!(sql, ", {name} INTEGER");
         }
-        sql.push_str(") STRICT;\n");
+        sql.push_str(");\n");
     }
     sql.push_str(
         "CREATE TABLE sample_rows (
@@ -160,7 +160,7 @@ pub(crate) fn create() -> String {
     for (_, name) in stored(Moves::Segment) {
         let _ = write!(sql, ",\n  {name} INTEGER");
     }
-    sql.push_str("\n) STRICT;\nCREATE INDEX sample_rows_by_flow ON sample_rows (flow_id);\n");
+    sql.push_str("\n);\nCREATE INDEX sample_rows_by_flow ON sample_rows (flow_id);\n");
     sql.push_str(&samples_view());
     sql.push_str(&packets_view());
     sql.push_str(&packet_state_view());
@@ -182,16 +182,16 @@ fn state_expression(column: &str) -> String {
     const MASK: &str = "4294967295";
     // in the sender's own sequence space: what it sent, or what was acknowledged to it; the peer's the other way round
     let sent = format!("r.what >= {send} AND r.what < {state}", send = 4, state = 12);
-    let nxt = format!("(coalesce(iif({sent}, r.seq, r.ack), 0) + r.nxt_off)");
+    let nxt = format!("(coalesce(CASE WHEN {sent} THEN r.seq ELSE r.ack END, 0) + r.nxt_off)");
     match column {
         "snd_nxt" => format!("{nxt} & {MASK}"),
         "snd_una" => format!("({nxt} - r.in_flight) & {MASK}"),
         "write_seq" => format!("({nxt} + r.notsent) & {MASK}"),
-        "rcv_nxt" => format!("(coalesce(iif({sent}, r.ack, r.seq), 0) + r.rcv_off) & {MASK}"),
+        "rcv_nxt" => format!("(coalesce(CASE WHEN {sent} THEN r.ack ELSE r.seq END, 0) + r.rcv_off) & {MASK}"),
         "bytes_in_flight" => "r.in_flight".into(),
         "notsent_bytes" => "r.notsent".into(),
         "delivery_rate" => {
-            "iif(a.rate_interval_us > 0, a.rate_delivered * d.mss * 1000000 / a.rate_interval_us, NULL)".into()
+            "CASE WHEN a.rate_interval_us > 0 THEN a.rate_delivered * d.mss * 1000000 / a.rate_interval_us END".into()
         }
         stored => {
             let table = match FIELDS.iter().find(|f| f.name == stored).map(|f| f.moves) {
@@ -224,7 +224,7 @@ fn samples_view() -> String {
 }
 
 const PACKET_COLUMNS: &str = "p.id AS id, p.capture_id AS capture_id, p.number AS number, p.ts_ns AS ts_ns,
-  p.flow_id AS flow_id, iif(p.is_out, 'out', 'in') AS dir, p.seq AS seq, p.ack AS ack, p.len AS len,
+  p.flow_id AS flow_id, CASE WHEN p.is_out THEN 'out' ELSE 'in' END AS dir, p.seq AS seq, p.ack AS ack, p.len AS len,
   p.flags AS flags, p.window AS window, p.sample_id AS sample_id";
 
 fn match_columns() -> String {
@@ -242,7 +242,7 @@ fn packets_view() -> String {
 fn packet_state_view() -> String {
     let mut sql = format!(
         "CREATE VIEW packet_state AS SELECT {PACKET_COLUMNS},\n  {},
-  iif(p.is_out AND p.match_code < 2, r.what / 4 = 2, NULL) AS retransmission,
+  CASE WHEN p.is_out AND p.match_code < 2 THEN r.what / 4 = 2 END AS retransmission,
   z.real_base_ns + r.mono_off + r.clock_off AS sample_ts_ns, {} AS sample_kind, {} AS sample_phase",
         match_columns(),
         name_of("r.what / 4", KINDS.iter().map(|k| k.0)),
@@ -262,9 +262,8 @@ fn packet_state_view() -> String {
     let (nxt, una) = (state_expression("snd_nxt"), state_expression("snd_una"));
     let _ = write!(
         sql,
-        ",\n  iif(p.is_out AND p.match_code < 2,
-    max((({nxt}) - ({una})) & 4294967295, (p.seq + p.len + (p.flags >> 1 & 1) + (p.flags & 1) - ({una})) & 4294967295),
-    NULL) AS bytes_in_flight_with_packet
+        ",\n  CASE WHEN p.is_out AND p.match_code < 2 THEN max((({nxt}) - ({una})) & 4294967295,
+    (p.seq + p.len + (p.flags >> 1 & 1) + (p.flags & 1) - ({una})) & 4294967295) END AS bytes_in_flight_with_packet
 FROM packet_rows p LEFT JOIN sample_rows r ON r.id = p.sample_id LEFT JOIN flows f ON f.id = r.flow_id
   LEFT JOIN sessions z ON z.id = f.session_id
   LEFT JOIN ack_rows a ON a.id = r.ack_id LEFT JOIN seldom_rows d ON d.id = a.seldom_id;\n"
