@@ -24,6 +24,8 @@ check() {
 check cargo fmt --all --check
 check cargo clippy --workspace --all-targets --locked -- -D warnings
 check env RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace --locked
+# The live tests run programs of other packages, which `cargo test` does not build by itself.
+check cargo build --workspace --locked
 
 echo "== cargo test --workspace --locked"
 cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log"

@@ -42,6 +42,7 @@ fn sessions() {
     let other = folder.join("errors.in/other.db");
     let _ = std::fs::remove_file(&other);
     rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    std::fs::write(folder.join("errors.in/empty.pcap"), "").unwrap();
 
     trycmd::TestCases::new().case("tests/cmd/*.trycmd");
 }
