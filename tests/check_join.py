@@ -23,6 +23,9 @@ import sys
 FIN, SYN, RST = 0x01, 0x02, 0x04
 # What is sent is sampled before it is captured, what comes in after: but for a clock that is read in microseconds.
 TOLERANCE_NS = 5_000
+# What came in passed the tap before TCP had it: only the clocks' own error may turn that round. A retransmission can
+# follow within the other tolerance.
+RECEIVED_TOLERANCE_NS = 2_000
 # Two packets that arrive within this time may be taken up by TCP in the other order: each has its own processor.
 REORDERING_NS = 1_000_000
 # TSval is stamped when TCP builds a burst of segments, the sample when each leaves: the two may differ by some ticks.
@@ -505,7 +508,7 @@ class Check:
         """Of several sendings of the same data, a sample is of the latest that was captured before it."""
         times = [self.packets[row["number"]].ts_ns for row in rows]
         for sample in samples:
-            true_row = rows[max(bisect.bisect_right(times, sample["ts_ns"] + TOLERANCE_NS) - 1, 0)]
+            true_row = rows[max(bisect.bisect_right(times, sample["ts_ns"] + RECEIVED_TOLERANCE_NS) - 1, 0)]
             for row in rows:
                 if row["match"] == "exact" and row["sample_id"] == sample["id"] and row is not true_row:
                     self.wrong(row["number"], f"sample {sample['id']} is that of packet {true_row['number']}")
