@@ -1,20 +1,21 @@
 //! `tcpprobe check`: what this kernel and this user can do.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use tcpprobe_probes::{Filter, Options, Sampler, check};
 
 use crate::Outcome;
 
-#[expect(clippy::print_stdout, reason = "the report is this command's data")]
 pub(crate) fn run() -> Outcome {
-    println!("kernel        {}", check::kernel_release());
-    println!("BTF           {}", if check::has_btf() { "yes" } else { "no: needs CONFIG_DEBUG_INFO_BTF=y" });
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "kernel        {}", check::kernel_release())?;
+    writeln!(out, "BTF           {}", if check::has_btf() { "yes" } else { "no: needs CONFIG_DEBUG_INFO_BTF=y" })?;
     for (name, has) in check::capabilities() {
-        println!("{name:<13} {}", if has { "yes" } else { "no" });
+        writeln!(out, "{name:<13} {}", if has { "yes" } else { "no" })?;
     }
     let options = Options {
-        // a port that no connection can have: attached and looked at, but nothing is recorded
+        // a mark that no socket is likely to have: attached and looked at, but nothing is recorded
         filter: Filter { mark: Some(u32::MAX), ..Filter::default() },
         backend: None,
         ring_bytes: 64 << 10,
@@ -28,17 +29,17 @@ pub(crate) fn run() -> Outcome {
                     [] => "not watched".to_owned(),
                     programs => programs.join(", "),
                 };
-                println!("{:<36} {how}", attached.point.name());
+                writeln!(out, "{:<36} {how}", attached.point.name())?;
                 for refused in &attached.refused {
-                    println!("{:<36} not {refused}", "");
+                    writeln!(out, "{:<36} not {refused}", "")?;
                 }
             }
             sampler.stop();
-            println!("recording is possible");
+            writeln!(out, "recording is possible")?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            println!("recording is not possible: {error}");
+            writeln!(out, "recording is not possible: {error}")?;
             Ok(ExitCode::FAILURE)
         }
     }

@@ -24,12 +24,12 @@ pub(crate) struct Window {
 }
 
 impl UsualDelays {
-    /// Would this sample stand in the same order as those of the packets around?
+    /// Does this sample stand in the same order as those of the packets around? Without any nothing can be said.
     pub(crate) fn in_order(&self, packet: u32, sample: u32) -> bool {
         let at = self.pairs.partition_point(|&(p, _, _)| p < packet);
         let (before, after) = self.pairs.split_at(at);
         let order = before.iter().rev().take(NEIGHBOURS).rev().map(|p| p.1).chain([sample]);
-        order.chain(after.iter().take(NEIGHBOURS).map(|p| p.1)).is_sorted()
+        !self.pairs.is_empty() && order.chain(after.iter().take(NEIGHBOURS).map(|p| p.1)).is_sorted()
     }
 
     /// What is usual around a packet, itself left out; `None` where there is nothing to compare with.

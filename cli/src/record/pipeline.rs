@@ -91,12 +91,13 @@ impl Running {
         self.stop_sampler.store(true, Ordering::Release);
         let drained = join_thread(self.drain);
         let (writer, losses, costs) = join_thread(self.writer)??;
-        let stats = match capture {
-            Ok(Some(Ok(stats))) => Some(stats),
-            Ok(Some(Err(e))) => return Err(e.into()),
-            Ok(None) => None,
-            Err(e) => return Err(e),
+        // what was sampled is kept in order, even where the capture broke off
+        let captured = match capture {
+            Ok(Some(ended)) => ended.map(Some).map_err(anyhow::Error::from),
+            Ok(None) => Ok(None),
+            Err(e) => Err(e),
         };
+        let stats = captured.as_ref().ok().copied().flatten();
         drained??;
         let totals = writer.totals();
         let end = SessionEnd {
@@ -106,6 +107,7 @@ impl Running {
             costs: costs.iter().map(|c| (c.program.clone(), c.runs, c.time.as_nanos() as u64)).collect(),
         };
         writer.finish(&end, clock::anchor())?;
+        captured?;
         Ok(Report { totals, losses, costs, capture: stats })
     }
 }
