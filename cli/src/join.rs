@@ -19,6 +19,7 @@ pub(crate) fn run(args: &JoinArgs) -> Outcome {
             .build_global()
             .context("cannot start the threads")?;
     }
+    tcpprobe_trace::upgrade(&args.trace)?;
     let mut joined = Vec::new();
     for capture in &args.captures {
         joined.push(join(&args.trace, capture)?);
@@ -63,7 +64,7 @@ fn summary(joined: &Joined, path: &Path) {
     for (reason, n) in &capture.unjoined {
         say!("  not joined {:>10}  {reason}", count(*n));
     }
-    if let Some(offset) = capture.clock_offset_ns {
-        say!("  packet time - sample time: {} (median of the exact matches)", nanoseconds(offset));
+    if let Some(clock) = capture.clock {
+        say!("  packet time - sample time: {} (median of the exact matches)", nanoseconds(clock.offset_ns));
     }
 }

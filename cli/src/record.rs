@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use ipnet::IpNet;
 use tcpprobe_probes::{Backend, Filter, Losses, Options, Sampler, check, clock};
 use tcpprobe_replay::live;
+use tcpprobe_trace::sample::Sampled;
 use tcpprobe_trace::writer::{SessionStart, SessionWriter};
 
 use crate::Outcome;
@@ -57,7 +58,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         command: command_line(),
         backend: sampler.backend(),
         filter: describe_filter(args),
-        sparse: options.sparse,
+        sampled: if options.sparse { Sampled::Changes } else { Sampled::All },
         capture_path: pcap.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())),
     };
     warn_of_missing(&sampler);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use rayon::prelude::*;
-use tcpprobe_trace::join::{CaptureRow, Match, PacketRow, Reason};
+use tcpprobe_trace::join::{CaptureRow, ClockEstimate, Match, PacketRow, Reason};
 use tcpprobe_trace::reader::{FlowRow, TraceReader};
 
 use crate::capture::{CaptureError, ReadSummary, read_tcp};
@@ -117,9 +117,13 @@ fn capture_row(
         packets: read.capture.packets,
         tcp_packets: read.tcp_packets,
         joined,
-        clock_offset_ns: median(rows.iter().filter(|r| r.matched == Match::Exact).filter_map(|r| r.delay_ns).collect()),
+        clock: median(rows.iter().filter(|r| r.matched == Match::Exact).filter_map(|r| r.delay_ns).collect())
+            .map(|offset_ns| ClockEstimate { offset_ns, ..ClockEstimate::default() }),
         truncated: read.capture.truncated.is_some(),
         unjoined,
+        translations: Vec::new(),
+        samples: BTreeMap::new(),
+        packetless: Vec::new(),
     }
 }
 

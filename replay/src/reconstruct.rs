@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use tcpprobe_trace::join::{Match, PacketRow, Reason};
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
-use tcpprobe_trace::sample::{Kind, Phase};
+use tcpprobe_trace::sample::{Kind, Phase, Sampled};
 
 use crate::matching::{Completeness, Found, Sighting, has_copies, match_direction};
 use crate::packet::{Packet, TcpFlags};
@@ -25,7 +25,7 @@ pub(crate) fn join_flow(
     let copies = directions.iter().any(|d| has_copies(&d.captured));
     for d in &directions {
         let holes: Vec<u32> = d.of_samples.iter().map(|&i| holes_before[i as usize]).collect();
-        let completeness = Completeness { holes_before: &holes, sparse: flow.sparse, copies };
+        let completeness = Completeness { holes_before: &holes, sparse: flow.sampled == Sampled::Changes, copies };
         for (&p, f) in d.of_packets.iter().zip(match_direction(&d.captured, &d.sampled, completeness)) {
             // from positions in the direction's lists to positions in the flow's
             found[p as usize] = match f {
@@ -307,6 +307,11 @@ fn rows(
             reason: None,
             delay_ns: None,
             carried: None,
+            copy: 0,
+            interface: None,
+            tunnel: None,
+            sacked_bytes: None,
+            delay_variation_ns: None,
         };
         match found[i] {
             Found::Exact(s) | Found::Within(s) => {
@@ -396,7 +401,7 @@ fn refine(
     if p.flags.rst() {
         return Reason::Reset;
     }
-    if flow.sparse {
+    if flow.sampled == Sampled::Changes {
         return Reason::SparseTrace;
     }
     if matches!(why, Reason::Ambiguous | Reason::Hole) {

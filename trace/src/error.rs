@@ -33,6 +33,19 @@ pub enum Error {
         /// The version of this crate.
         known: i64,
     },
+    /// A trace of an older schema, opened only for reading.
+    #[error(
+        "{path}: a trace of schema version {found}, this tcpprobe reads version {known}; `tcpprobe join {path} CAPTURE` brings it up to date",
+        path = path.display()
+    )]
+    OldVersion {
+        /// The file.
+        path: PathBuf,
+        /// The file's version.
+        found: i64,
+        /// The version of this crate.
+        known: i64,
+    },
     /// The file cannot be read or written.
     #[error("{path}: {cause}", path = path.display())]
     Io {

@@ -1,6 +1,7 @@
 //! What a join leaves in the trace: captures, packets, and how each packet's state is known.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
@@ -57,11 +58,15 @@ pub enum Reason {
     Reset = 6,
     /// The trace holds only samples at which cwnd, ssthresh or ca_state changed.
     SparseTrace = 7,
+    /// The connection is in TIME_WAIT, whose small socket has no sender's state.
+    TimeWait = 8,
+    /// Where the samples come from, none are taken for segments that are sent.
+    NotInSource = 9,
 }
 
 impl Reason {
     /// All, by code.
-    pub const ALL: [Reason; 8] = [
+    pub const ALL: [Reason; 10] = [
         Reason::NotSampled,
         Reason::Ambiguous,
         Reason::Hole,
@@ -70,6 +75,8 @@ impl Reason {
         Reason::AfterClose,
         Reason::Reset,
         Reason::SparseTrace,
+        Reason::TimeWait,
+        Reason::NotInSource,
     ];
 
     /// The name in tables.
@@ -83,8 +90,87 @@ impl Reason {
             Reason::AfterClose => "after the close",
             Reason::Reset => "reset",
             Reason::SparseTrace => "sparse trace",
+            Reason::TimeWait => "time wait",
+            Reason::NotInSource => "not in the source",
         }
     }
+}
+
+/// What became of a sample of a segment in a join. The order is that of the codes in the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Outcome {
+    /// A packet is `exact` or `within` it.
+    Joined = 0,
+    /// The capture has packets of its range, and nothing tells which of them is its own.
+    Ambiguous = 1,
+    /// The segment could not be sent: the kernel says so.
+    FailedLocally = 2,
+    /// It was handed to the device's queue and did not come out of it: the capture was taken behind that queue,
+    /// on this host, and lost nothing.
+    DroppedInQdisc = 3,
+    /// The capture may have missed it, or it was lost before it came to where the capture was taken.
+    NotCaptured = 4,
+    /// It was taken before the capture began, or after it ended.
+    OutsideCapture = 5,
+    /// The capture has no packet of the flow at all.
+    FlowNotCaptured = 6,
+}
+
+impl Outcome {
+    /// All, by code.
+    pub const ALL: [Outcome; 7] = [
+        Outcome::Joined,
+        Outcome::Ambiguous,
+        Outcome::FailedLocally,
+        Outcome::DroppedInQdisc,
+        Outcome::NotCaptured,
+        Outcome::OutsideCapture,
+        Outcome::FlowNotCaptured,
+    ];
+
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Joined => "joined",
+            Outcome::Ambiguous => "ambiguous",
+            Outcome::FailedLocally => "failed locally",
+            Outcome::DroppedInQdisc => "dropped in the qdisc",
+            Outcome::NotCaptured => "not captured",
+            Outcome::OutsideCapture => "outside the capture",
+            Outcome::FlowNotCaptured => "flow not in the capture",
+        }
+    }
+}
+
+/// How a capture's clock differs from the recording's, from the delays of its matches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockEstimate {
+    /// Capture's clock minus recording's at the capture's first packet, ns.
+    pub offset_ns: i64,
+    /// The true offset is no farther off; `None`: delays in one direction only, which bound nothing.
+    pub offset_error_ns: Option<i64>,
+    /// ns that the capture's clock gains in a second, and no farther off; `None`: too short to tell.
+    pub drift_ppb: Option<(i64, i64)>,
+    /// How often one of the clocks was set while the capture was taken.
+    pub steps: u32,
+}
+
+/// A flow whose addresses or sequence numbers are others in a capture than at its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// The flow.
+    pub flow_id: i64,
+    /// Its own address as the capture has it.
+    pub local: SocketAddr,
+    /// Its peer's.
+    pub remote: SocketAddr,
+    /// The capture's sequence numbers minus the socket's, for what it sends.
+    pub seq_shift: u32,
+    /// For what it receives.
+    pub peer_seq_shift: u32,
+    /// Packets of the flow in this capture.
+    pub packets: u64,
 }
 
 /// A packet as one of its sockets sees it, with its match: a row of `packets`.
@@ -118,6 +204,18 @@ pub struct PacketRow {
     pub delay_ns: Option<i64>,
     /// `snd_nxt` and `snd_una` at this packet, where they are carried.
     pub carried: Option<(u32, u32)>,
+    /// 0 for the first sighting of this packet in the capture, 1 for the second, …
+    pub copy: u32,
+    /// The interface, where the capture names it: LINUX_SLL2's index, or pcapng's number of one of several.
+    pub interface: Option<u32>,
+    /// What the packet was wrapped in.
+    pub tunnel: Option<&'static str>,
+    /// Bytes from `snd_una` to `snd_nxt` that the packets before this one have selectively acknowledged; `None`:
+    /// not known.
+    pub sacked_bytes: Option<u32>,
+    /// Delay less the difference of the clocks and the smallest delay of the flow's packets in this direction, ns
+    /// (RFC 5481 §4.2, packet delay variation).
+    pub delay_variation_ns: Option<i64>,
 }
 
 /// A capture file that was joined: a row of `captures`.
@@ -137,12 +235,18 @@ pub struct CaptureRow {
     pub tcp_packets: u64,
     /// TCP segments with a state.
     pub joined: u64,
-    /// Median of packet time minus sample time.
-    pub clock_offset_ns: Option<i64>,
+    /// How its clock differs; `None`: no match to tell from.
+    pub clock: Option<ClockEstimate>,
     /// Does the file end within a record?
     pub truncated: bool,
     /// Frames without a row, by reason.
     pub unjoined: BTreeMap<String, u64>,
+    /// Flows that it shows under other addresses or numbers.
+    pub translations: Vec<Translation>,
+    /// What became of the flows' samples of segments: by flow and outcome.
+    pub samples: BTreeMap<(i64, Outcome), u64>,
+    /// Samples without a packet of flows that the capture has, but for those outside its time; by sample.
+    pub packetless: Vec<(i64, Outcome)>,
 }
 
 /// Writes what joins found: all captures of a call, or none.
@@ -163,17 +267,17 @@ impl JoinWriter {
     pub fn write(&mut self, capture: &CaptureRow, packets: impl Iterator<Item = PacketRow>) -> Result<i64> {
         let err = failed(&self.path, "cannot write the join");
         let path = capture.path.to_string_lossy();
-        for sql in [
-            "DELETE FROM packet_rows WHERE capture_id IN (SELECT id FROM captures WHERE path = ?1)",
-            "DELETE FROM unjoined WHERE capture_id IN (SELECT id FROM captures WHERE path = ?1)",
-            "DELETE FROM captures WHERE path = ?1",
-        ] {
-            self.db.execute(sql, [&path]).map_err(&err)?;
+        for table in ["packet_rows", "unjoined", "translations", "sample_counts", "packetless_rows"] {
+            let sql = format!("DELETE FROM {table} WHERE capture_id IN (SELECT id FROM captures WHERE path = ?1)");
+            self.db.execute(&sql, [&path]).map_err(&err)?;
         }
+        self.db.execute("DELETE FROM captures WHERE path = ?1", [&path]).map_err(&err)?;
+        let clock = capture.clock;
         self.db
             .execute(
                 "INSERT INTO captures (session_id, path, link_type, snaplen, packets, tcp_packets, joined,
-                   clock_offset_ns, truncated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                   clock_offset_ns, truncated, clock_offset_error_ns, clock_drift_ppb, clock_drift_error_ppb,
+                   clock_steps) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
                 params![
                     capture.session_id,
                     path,
@@ -182,23 +286,25 @@ impl JoinWriter {
                     signed(capture.packets),
                     signed(capture.tcp_packets),
                     signed(capture.joined),
-                    capture.clock_offset_ns,
+                    clock.map(|c| c.offset_ns),
                     capture.truncated,
+                    clock.and_then(|c| c.offset_error_ns),
+                    clock.and_then(|c| c.drift_ppb).map(|d| d.0),
+                    clock.and_then(|c| c.drift_ppb).map(|d| d.1),
+                    clock.map(|c| c.steps),
                 ],
             )
             .map_err(&err)?;
         let capture_id = self.db.last_insert_rowid();
-        for (reason, &count) in &capture.unjoined {
-            self.db
-                .execute("INSERT INTO unjoined VALUES (?1, ?2, ?3)", params![capture_id, reason, signed(count)])
-                .map_err(&err)?;
-        }
+        self.write_account(capture_id, capture)?;
         let mut insert = self
             .db
             .prepare(
                 "INSERT INTO packet_rows (capture_id, number, ts_ns, flow_id, is_out, seq, ack, len, flags, window,
-                   sample_id, match_code, reason_code, delay_ns, carried_nxt, carried_una)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                   sample_id, match_code, reason_code, delay_ns, carried_nxt, carried_una, copy, interface, tunnel,
+                   sacked_bytes, delay_variation_ns)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+                   ?21)",
             )
             .map_err(&err)?;
         for p in packets {
@@ -220,10 +326,57 @@ impl JoinWriter {
                     p.delay_ns,
                     p.carried.map(|c| c.0),
                     p.carried.map(|c| c.1),
+                    p.copy,
+                    p.interface,
+                    p.tunnel,
+                    p.sacked_bytes,
+                    p.delay_variation_ns,
                 ])
                 .map_err(&err)?;
         }
         Ok(capture_id)
+    }
+
+    /// What a capture tells besides its packets: frames without a row, translated flows, what became of the samples.
+    fn write_account(&self, capture_id: i64, capture: &CaptureRow) -> Result<()> {
+        let err = failed(&self.path, "cannot write the join");
+        for (reason, &count) in &capture.unjoined {
+            self.db
+                .prepare_cached("INSERT INTO unjoined VALUES (?1, ?2, ?3)")
+                .and_then(|mut s| s.execute(params![capture_id, reason, signed(count)]))
+                .map_err(&err)?;
+        }
+        for t in &capture.translations {
+            self.db
+                .prepare_cached("INSERT INTO translations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")
+                .and_then(|mut s| {
+                    s.execute(params![
+                        capture_id,
+                        t.flow_id,
+                        t.local.ip().to_string(),
+                        t.local.port(),
+                        t.remote.ip().to_string(),
+                        t.remote.port(),
+                        t.seq_shift,
+                        t.peer_seq_shift,
+                        signed(t.packets),
+                    ])
+                })
+                .map_err(&err)?;
+        }
+        for (&(flow_id, outcome), &count) in &capture.samples {
+            self.db
+                .prepare_cached("INSERT INTO sample_counts VALUES (?1, ?2, ?3, ?4)")
+                .and_then(|mut s| s.execute(params![capture_id, flow_id, outcome.name(), signed(count)]))
+                .map_err(&err)?;
+        }
+        for &(sample_id, outcome) in &capture.packetless {
+            self.db
+                .prepare_cached("INSERT INTO packetless_rows VALUES (?1, ?2, ?3)")
+                .and_then(|mut s| s.execute(params![capture_id, sample_id, outcome as u8]))
+                .map_err(&err)?;
+        }
+        Ok(())
     }
 
     /// Makes everything that was written visible at once.
@@ -251,6 +404,9 @@ mod tests {
         }
         for (i, r) in Reason::ALL.iter().enumerate() {
             assert_eq!(*r as usize, i);
+        }
+        for (i, o) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(*o as usize, i);
         }
     }
 }

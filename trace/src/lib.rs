@@ -17,6 +17,7 @@ pub mod writer;
 
 pub use error::Error;
 pub use schema::{APPLICATION_ID, SCHEMA_VERSION, column_docs};
+pub use store::upgrade;
 
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Row};
 
-use crate::sample::{Kind, Phase};
+use crate::sample::{Kind, Phase, Sampled};
 use crate::store::{failed, open_read};
 use crate::{Error, Result};
 
@@ -28,8 +28,19 @@ pub struct FlowRow {
     pub last_ns: i64,
     /// Was its end seen?
     pub closed: bool,
-    /// Was only every change of the congestion state sampled?
-    pub sparse: bool,
+    /// Which segments were sampled at all.
+    pub sampled: Sampled,
+}
+
+/// What a session tells of the capture that was taken along with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRow {
+    /// Its id.
+    pub id: i64,
+    /// The capture's absolute path.
+    pub capture_path: Option<PathBuf>,
+    /// Packets that the kernel or the interface dropped before the capture; `None`: not known.
+    pub capture_dropped: Option<u64>,
 }
 
 /// A sample as the join sees it.
@@ -63,6 +74,8 @@ pub struct SampleRow {
     pub snd_nxt: u32,
     /// The sender's oldest unacknowledged one.
     pub snd_una: u32,
+    /// The TCP state that is entered, in a sample of kind `state`.
+    pub sk_state: Option<u8>,
     /// Payload bytes sent so far, 64 bits: they tell how far the sequence numbers went where samples are missing.
     pub bytes_sent: Option<i64>,
 }
@@ -86,7 +99,7 @@ impl TraceReader {
             .db
             .prepare(
                 "SELECT f.id, f.session_id, f.local_addr, f.local_port, f.remote_addr, f.remote_port, f.netns,
-                   f.first_ns, f.last_ns, f.closed, z.sample_mode = 'cwnd'
+                   f.first_ns, f.last_ns, f.closed, z.sample_mode
                  FROM flows f JOIN sessions z ON z.id = f.session_id ORDER BY f.id",
             )
             .map_err(&err)?;
@@ -107,10 +120,29 @@ impl TraceReader {
                 first_ns: row.get(7).map_err(&err)?,
                 last_ns: row.get(8).map_err(&err)?,
                 closed: row.get(9).map_err(&err)?,
-                sparse: row.get(10).map_err(&err)?,
+                sampled: match row.get::<_, String>(10).map_err(&err)?.as_str() {
+                    "cwnd" => Sampled::Changes,
+                    "received" => Sampled::Received,
+                    _ => Sampled::All,
+                },
             });
         }
         Ok(flows)
+    }
+
+    /// Every session, by id.
+    pub fn sessions(&self) -> Result<Vec<SessionRow>> {
+        let err = failed(&self.path, "cannot read the sessions");
+        let sql = "SELECT id, capture_path, capture_dropped FROM sessions ORDER BY id";
+        let mut statement = self.db.prepare(sql).map_err(&err)?;
+        let rows = statement.query_map([], |row| {
+            Ok(SessionRow {
+                id: row.get(0)?,
+                capture_path: row.get::<_, Option<String>>(1)?.map(PathBuf::from),
+                capture_dropped: row.get::<_, Option<i64>>(2)?.and_then(|d| u64::try_from(d).ok()),
+            })
+        });
+        rows.and_then(Iterator::collect).map_err(&err)
     }
 
     /// The samples of a flow by serial.
@@ -120,7 +152,9 @@ impl TraceReader {
             .db
             .prepare_cached(
                 "SELECT r.id, r.serial, z.real_base_ns + r.mono_off + r.clock_off, r.what, r.seq, r.len, r.ack, r.flags,
-                   r.tsval, r.error, r.nxt_off, r.in_flight, r.bytes_sent
+                   r.tsval, r.error, r.nxt_off, r.in_flight, r.bytes_sent,
+                   CASE WHEN r.what / 4 = 3 THEN (SELECT d.sk_state FROM ack_rows a JOIN seldom_rows d
+                     ON d.id = a.seldom_id WHERE a.id = r.ack_id) END
                  FROM sample_rows r JOIN flows f ON f.id = r.flow_id JOIN sessions z ON z.id = f.session_id
                  WHERE r.flow_id = ?1 ORDER BY r.id",
             )
@@ -165,6 +199,7 @@ impl TraceReader {
             snd_nxt,
             snd_una: snd_nxt.wrapping_sub(number(11)?),
             bytes_sent: get(12)?,
+            sk_state: get(13)?.and_then(|s| u8::try_from(s).ok()),
         })
     }
 

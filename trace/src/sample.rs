@@ -180,6 +180,29 @@ impl Family {
     }
 }
 
+/// Which of a session's segments were sampled; names as in `sessions.sample_mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sampled {
+    /// All.
+    #[default]
+    All,
+    /// Those at which cwnd, ssthresh or ca_state had changed.
+    Changes,
+    /// Those that were received.
+    Received,
+}
+
+impl Sampled {
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Sampled::All => "all",
+            Sampled::Changes => "cwnd",
+            Sampled::Received => "received",
+        }
+    }
+}
+
 /// Why samples were lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LossCause {

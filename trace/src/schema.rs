@@ -9,12 +9,12 @@
 use std::fmt::Write as _;
 
 use crate::fields::{DERIVED, FIELDS, KINDS, Moves, PHASES, STATE_COLUMNS};
-use crate::join::{Match, Reason};
+use crate::join::{Match, Outcome, Reason};
 
 /// `PRAGMA application_id` of a trace: "TPRB".
 pub const APPLICATION_ID: i64 = 0x5450_5242;
 /// `PRAGMA user_version` of a trace that this crate writes and reads.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 
 /// Fields that `sample_rows` does not store by themselves but as distances.
 pub(crate) const AS_DISTANCE: [&str; 4] = ["snd_nxt", "snd_una", "write_seq", "rcv_nxt"];
@@ -41,7 +41,7 @@ CREATE TABLE sessions (
   command TEXT NOT NULL,
   backend TEXT NOT NULL,
   filter TEXT NOT NULL,
-  sample_mode TEXT NOT NULL,        -- all, or cwnd: only where cwnd, ssthresh or ca_state changed
+  sample_mode TEXT NOT NULL,        -- all; cwnd: only where cwnd, ssthresh or ca_state changed; received: no sent segments
   samples INTEGER NOT NULL,
   lost INTEGER NOT NULL,            -- samples lost, all causes
   capture_path TEXT,
@@ -96,8 +96,12 @@ CREATE TABLE captures (
   packets INTEGER NOT NULL,         -- frames in the file
   tcp_packets INTEGER NOT NULL,
   joined INTEGER NOT NULL,          -- TCP packets with a state: exact, within or carried
-  clock_offset_ns INTEGER,          -- packet time minus sample time, median of the matches
-  truncated INTEGER NOT NULL        -- 1: the file ends within a record
+  clock_offset_ns INTEGER,          -- capture's clock minus recording's, at the capture's first packet
+  truncated INTEGER NOT NULL,       -- 1: the file ends within a record
+  clock_offset_error_ns INTEGER,    -- the true one is no farther off; NULL: delays in one direction only, no bound
+  clock_drift_ppb INTEGER,          -- ns that the capture's clock gains in a second
+  clock_drift_error_ppb INTEGER,
+  clock_steps INTEGER               -- how often one of the two was set meanwhile
 );
 CREATE TABLE unjoined (
   capture_id INTEGER NOT NULL REFERENCES captures(id),
@@ -121,10 +125,42 @@ CREATE TABLE packet_rows (
   reason_code INTEGER,
   delay_ns INTEGER,
   carried_nxt INTEGER,              -- snd_nxt and snd_una advanced by the packets since the sample
-  carried_una INTEGER
+  carried_una INTEGER,
+  copy INTEGER,                     -- 0: the first sighting of this packet, 1 the second, …
+  interface INTEGER,                -- where the capture names it
+  tunnel TEXT,                      -- what the packet was wrapped in
+  sacked_bytes INTEGER,             -- of snd_una to snd_nxt, selectively acknowledged by the packets before this one
+  delay_variation_ns INTEGER        -- delay, less the clocks' difference and the flow's smallest one
 );
 CREATE INDEX packet_rows_by_capture ON packet_rows (capture_id, number);
 CREATE INDEX packet_rows_by_flow ON packet_rows (flow_id, number);
+";
+
+/// What version 2 added, also to a trace of version 1.
+const SINCE_VERSION_2: &str = "
+CREATE TABLE translations (
+  capture_id INTEGER NOT NULL REFERENCES captures(id),
+  flow_id INTEGER NOT NULL REFERENCES flows(id),
+  local_addr TEXT NOT NULL,         -- the flow's addresses as this capture has them
+  local_port INTEGER NOT NULL,
+  remote_addr TEXT NOT NULL,
+  remote_port INTEGER NOT NULL,
+  seq_shift INTEGER NOT NULL,       -- the capture's numbers minus the socket's, modulo 2^32: what it sends
+  peer_seq_shift INTEGER NOT NULL,  -- what it receives
+  packets INTEGER NOT NULL
+);
+CREATE TABLE sample_counts (
+  capture_id INTEGER NOT NULL REFERENCES captures(id),
+  flow_id INTEGER NOT NULL REFERENCES flows(id),
+  outcome TEXT NOT NULL,            -- joined, or why a sample of a segment has no packet
+  samples INTEGER NOT NULL
+);
+CREATE TABLE packetless_rows (
+  capture_id INTEGER NOT NULL,
+  sample_id INTEGER NOT NULL,
+  outcome_code INTEGER NOT NULL,
+  PRIMARY KEY (capture_id, sample_id)
+) WITHOUT ROWID;
 ";
 
 /// Everything that makes an empty database a trace, but for the two pragmas.
@@ -161,10 +197,42 @@ pub(crate) fn create() -> String {
         let _ = write!(sql, ",\n  {name} INTEGER");
     }
     sql.push_str("\n);\nCREATE INDEX sample_rows_by_flow ON sample_rows (flow_id);\n");
-    sql.push_str(&samples_view());
-    sql.push_str(&packets_view());
-    sql.push_str(&packet_state_view());
+    sql.push_str(SINCE_VERSION_2);
+    sql.push_str(&views());
     sql
+}
+
+/// From version 1 to the present one; what was recorded and joined stays.
+pub(crate) fn from_version_1() -> String {
+    let mut sql = String::from(
+        "DROP VIEW samples; DROP VIEW packets; DROP VIEW packet_state;
+ALTER TABLE captures ADD COLUMN clock_offset_error_ns INTEGER;
+ALTER TABLE captures ADD COLUMN clock_drift_ppb INTEGER;
+ALTER TABLE captures ADD COLUMN clock_drift_error_ppb INTEGER;
+ALTER TABLE captures ADD COLUMN clock_steps INTEGER;
+ALTER TABLE packet_rows ADD COLUMN copy INTEGER;
+ALTER TABLE packet_rows ADD COLUMN interface INTEGER;
+ALTER TABLE packet_rows ADD COLUMN tunnel TEXT;
+ALTER TABLE packet_rows ADD COLUMN sacked_bytes INTEGER;
+ALTER TABLE packet_rows ADD COLUMN delay_variation_ns INTEGER;
+",
+    );
+    sql.push_str(SINCE_VERSION_2);
+    sql.push_str(&views());
+    sql
+}
+
+fn views() -> String {
+    samples_view() + &packets_view() + &packet_state_view() + &packetless_view()
+}
+
+/// Samples of segments that a capture does not have, each with its reason.
+fn packetless_view() -> String {
+    format!(
+        "CREATE VIEW samples_without_packet AS SELECT n.capture_id AS capture_id, r.flow_id AS flow_id,
+  n.sample_id AS sample_id, {} AS reason FROM packetless_rows n JOIN sample_rows r ON r.id = n.sample_id;\n",
+        name_of("n.outcome_code", Outcome::ALL.iter().map(|o| o.name())),
+    )
 }
 
 /// `CASE` that turns a code into its name.
@@ -225,11 +293,13 @@ fn samples_view() -> String {
 
 const PACKET_COLUMNS: &str = "p.id AS id, p.capture_id AS capture_id, p.number AS number, p.ts_ns AS ts_ns,
   p.flow_id AS flow_id, CASE WHEN p.is_out THEN 'out' ELSE 'in' END AS dir, p.seq AS seq, p.ack AS ack, p.len AS len,
-  p.flags AS flags, p.window AS window, p.sample_id AS sample_id";
+  p.flags AS flags, p.window AS window, p.sample_id AS sample_id, coalesce(p.copy, 0) AS copy, p.interface AS interface,
+  p.tunnel AS tunnel";
 
 fn match_columns() -> String {
     format!(
-        "{} AS match, {} AS reason, p.delay_ns AS delay_ns",
+        "{} AS match, {} AS reason, p.delay_ns AS delay_ns, p.delay_variation_ns AS delay_variation_ns,
+  p.sacked_bytes AS sacked_bytes",
         name_of("p.match_code", Match::ALL.iter().map(|m| m.name())),
         name_of("p.reason_code", Reason::ALL.iter().map(|r| r.name())),
     )

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::schema::{APPLICATION_ID, SCHEMA_VERSION, create};
+use crate::schema::{APPLICATION_ID, SCHEMA_VERSION, create, from_version_1};
 use crate::{Error, Result};
 
 /// Wraps SQLite's errors with the file and what was being done.
@@ -18,24 +18,48 @@ pub(crate) fn failed<'a>(path: &'a Path, context: &'static str) -> impl Fn(rusql
     }
 }
 
+/// Brings a trace of an older schema up to the present one; does nothing to others.
+pub fn upgrade(path: &Path) -> Result<()> {
+    match open_read(path) {
+        Err(Error::OldVersion { .. }) => open_write(path).map(drop),
+        other => other.map(drop),
+    }
+}
+
 /// Opens an existing trace for reading.
 pub(crate) fn open_read(path: &Path) -> Result<Connection> {
     exists(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags).map_err(failed(path, "cannot open"))?;
     prepare(&db, path)?;
-    check(&db, path)?;
-    Ok(db)
+    match version(&db, path)? {
+        SCHEMA_VERSION => Ok(db),
+        older => Err(Error::OldVersion { path: path.to_owned(), found: older, known: SCHEMA_VERSION }),
+    }
 }
 
-/// Opens an existing trace for writing.
+/// Opens an existing trace for writing, and brings an older one up to the present schema.
 pub(crate) fn open_write(path: &Path) -> Result<Connection> {
     exists(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags).map_err(failed(path, "cannot open"))?;
     prepare(&db, path)?;
-    check(&db, path)?;
+    if version(&db, path)? < SCHEMA_VERSION {
+        migrate(&db, path)?;
+    }
     Ok(db)
+}
+
+/// All or nothing: interrupted, the trace is of the old version still.
+fn migrate(db: &Connection, path: &Path) -> Result<()> {
+    let err = failed(path, "cannot bring this older trace up to date");
+    let tx = rusqlite::Transaction::new_unchecked(db, rusqlite::TransactionBehavior::Immediate).map_err(&err)?;
+    // someone else may have done it meanwhile
+    if version(db, path)? < SCHEMA_VERSION {
+        tx.execute_batch(&from_version_1()).map_err(&err)?;
+        tx.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(&err)?;
+    }
+    tx.commit().map_err(&err)
 }
 
 /// Opens a trace for writing, making one where there is no file, or an empty one.
@@ -78,16 +102,16 @@ fn prepare(db: &Connection, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Is this a trace, and of a version that this crate knows?
-fn check(db: &Connection, path: &Path) -> Result<()> {
+/// The version of a trace; only those that this crate reads, or can bring up to date.
+fn version(db: &Connection, path: &Path) -> Result<i64> {
     let err = failed(path, "cannot read");
     let application: i64 = db.pragma_query_value(None, "application_id", |r| r.get(0)).map_err(&err)?;
     if application != APPLICATION_ID {
         return Err(Error::NotATrace { path: path.to_owned(), found: "a SQLite database of something else".into() });
     }
     let found: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(&err)?;
-    if found != SCHEMA_VERSION {
+    if !(1..=SCHEMA_VERSION).contains(&found) {
         return Err(Error::UnknownVersion { path: path.to_owned(), found, known: SCHEMA_VERSION });
     }
-    Ok(())
+    Ok(found)
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, params, params_from_iter};
 
 use crate::clock::{Anchor, Segment as ClockSegment};
 use crate::fields::{FIELDS, Moves, index};
-use crate::sample::{Flow, LossCause, Sample, State};
+use crate::sample::{Flow, LossCause, Sample, Sampled, State};
 use crate::schema::stored;
 use crate::store::{failed, open_or_create};
 use crate::{Error, Result};
@@ -30,8 +30,8 @@ pub struct SessionStart {
     pub backend: String,
     /// Which sockets, in words.
     pub filter: String,
-    /// Only samples at which cwnd, ssthresh or ca_state changed?
-    pub sparse: bool,
+    /// Which segments are sampled.
+    pub sampled: Sampled,
     /// The packet capture taken along with it.
     pub capture_path: Option<PathBuf>,
 }
@@ -113,7 +113,7 @@ impl SessionWriter {
                 start.command,
                 start.backend,
                 start.filter,
-                if start.sparse { "cwnd" } else { "all" },
+                start.sampled.name(),
                 start.capture_path.as_ref().map(|p| p.to_string_lossy().into_owned()),
                 anchor.mono_ns(),
                 real_base_ns,

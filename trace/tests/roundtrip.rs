@@ -336,3 +336,39 @@ fn a_plain_sqlite_client_reads_the_views() {
         .unwrap();
     assert_eq!(row, ("send".into(), "transmit".into(), 100));
 }
+
+/// A recording of two sockets with its capture joined, as version 1 of the schema kept it.
+const VERSION_1: &str = include_str!("version_1.sql");
+
+#[test]
+fn an_older_trace_is_brought_up_to_date_with_all_that_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("old.db");
+    let matches = "SELECT match, count(*), sum(snd_cwnd), sum(sample_ts_ns) FROM packet_state GROUP BY match";
+    let rows = |db: &Connection| -> Vec<(String, i64, Option<i64>, Option<i64>)> {
+        let mut s = db.prepare(matches).unwrap();
+        let rows = s.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    };
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch(VERSION_1).unwrap();
+    let before = rows(&db);
+    drop(db);
+
+    let refused = TraceReader::open(&path).err().unwrap();
+    assert!(matches!(refused, Error::OldVersion { found: 1, .. }) && refused.to_string().contains("tcpprobe join"));
+
+    tcpprobe_trace::upgrade(&path).unwrap();
+    assert_eq!(TraceReader::open(&path).unwrap().flows().unwrap().len(), 2);
+    let db = Connection::open(&path).unwrap();
+    assert_eq!(rows(&db), before);
+    assert_eq!(before.iter().map(|r| r.1).sum::<i64>(), 16);
+    let fresh = dir.path().join("fresh.db");
+    SessionWriter::begin(&fresh, &SessionStart::default(), anchor(START)).unwrap();
+    let columns = |db: &Connection| -> Vec<(String, String)> {
+        let sql = "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c ORDER BY 1, 2";
+        let mut s = db.prepare(sql).unwrap();
+        s.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    assert_eq!(columns(&db), columns(&Connection::open(&fresh).unwrap()), "as if it had been made today");
+}
