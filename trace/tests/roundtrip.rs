@@ -344,7 +344,7 @@ const VERSION_1: &str = include_str!("version_1.sql");
 fn an_older_trace_is_brought_up_to_date_with_all_that_is_in_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("old.db");
-    let matches = "SELECT match, count(*), sum(snd_cwnd), sum(sample_ts_ns) FROM packet_state GROUP BY match";
+    let matches = "SELECT match, count(*), sum(snd_cwnd), max(sample_ts_ns) FROM packet_state GROUP BY match";
     let rows = |db: &Connection| -> Vec<(String, i64, Option<i64>, Option<i64>)> {
         let mut s = db.prepare(matches).unwrap();
         let rows = s.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))).unwrap();
