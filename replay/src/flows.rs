@@ -10,6 +10,7 @@ use tcpprobe_trace::reader::{FlowRow, SampleRow};
 
 use crate::packet::Packet;
 use crate::seq::distance;
+use crate::sightings::FlowPacket;
 
 /// Farther than this from what a connection was doing, a packet is not of it (RFC 9293: windows are below 1 GiB).
 const FAR: u32 = 1 << 30;
@@ -19,13 +20,6 @@ const NEAR_NS: i64 = 1_000_000;
 
 /// Local and remote address of a socket.
 type Key = (SocketAddr, SocketAddr);
-
-/// A flow's packets by position in the capture: each with its direction.
-#[derive(Debug, Default)]
-pub(crate) struct FlowPackets {
-    /// Index in the list of all packets, and whether the flow's socket sent it.
-    pub(crate) packets: Vec<(u32, bool)>,
-}
 
 /// Where a connection is in both directions' sequence spaces.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +33,8 @@ pub(crate) struct Dealer<'a> {
     flows: &'a [FlowRow],
     by_address: HashMap<Key, Vec<u32>>,
     whereabouts: Vec<Option<Whereabouts>>,
-    pub(crate) dealt: Vec<FlowPackets>,
+    /// Each flow's packets in the order of the capture.
+    pub(crate) dealt: Vec<Vec<FlowPacket>>,
 }
 
 impl<'a> Dealer<'a> {
@@ -48,7 +43,7 @@ impl<'a> Dealer<'a> {
         for (flow, i) in flows.iter().zip(0u32..) {
             by_address.entry((flow.local, flow.remote)).or_default().push(i);
         }
-        let dealt = flows.iter().map(|_| FlowPackets::default()).collect();
+        let dealt = vec![Vec::new(); flows.len()];
         Dealer { flows, by_address, whereabouts: vec![None; flows.len()], dealt }
     }
 
@@ -69,7 +64,7 @@ impl<'a> Dealer<'a> {
                 Some(several) => nearest(several, packet, is_out, &mut self.whereabouts, self.flows, samples),
             };
             if let Some(flow) = flow {
-                self.dealt[flow as usize].packets.push((index, is_out));
+                self.dealt[flow as usize].push(FlowPacket { index, is_out });
                 owners += 1;
             }
         }

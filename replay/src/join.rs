@@ -3,16 +3,20 @@
 //! The rows are the same for any number of threads: flows are joined on their own, and their rows put in the order
 //! of the capture.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use rayon::prelude::*;
-use tcpprobe_trace::join::{CaptureRow, ClockEstimate, Match, PacketRow, Reason};
-use tcpprobe_trace::reader::{FlowRow, TraceReader};
+use tcpprobe_trace::join::{CaptureRow, Match, Outcome, PacketRow, Reason};
+use tcpprobe_trace::reader::{FlowRow, SessionRow, TraceReader};
 
 use crate::capture::{CaptureError, ReadSummary, read_tcp};
+use crate::clocks::Clocks;
 use crate::flows::Dealer;
-use crate::reconstruct::join_flow;
+use crate::outcomes::{Coverage, outcomes};
+use crate::packet::Packet;
+use crate::reconstruct::{Matched, match_flow, rows};
+use crate::sightings::FlowPacket;
 
 /// Why a join cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -58,30 +62,76 @@ pub fn join(trace: &Path, capture: &Path) -> Result<Joined, Error> {
     }
     drop(shared);
 
-    let work: Vec<_> = flows.iter().zip(&dealer.dealt).filter(|(_, dealt)| !dealt.packets.is_empty()).collect();
-    let mut rows = work
+    let work: Vec<Work<'_>> = flows.iter().zip(&dealer.dealt).filter(|(_, dealt)| !dealt.is_empty()).collect();
+    let matched = match_all(trace, &work, &packets)?;
+    let every = work.par_iter().zip(&matched).flat_map_iter(|((_, dealt), m)| m.delays(&packets, dealt));
+    let clocks = Clocks::estimate(every.collect());
+    let mut rows: Vec<PacketRow> = work
         .par_iter()
-        .map_init(
-            // a connection to the trace for each thread: SQLite's are not shared
-            || TraceReader::open(trace),
-            |reader, (flow, dealt)| {
-                let samples = match reader {
-                    Ok(reader) => reader.samples(flow.id)?,
-                    Err(_) => TraceReader::open(trace)?.samples(flow.id)?,
-                };
-                Ok(join_flow(flow, &samples, &packets, &dealt.packets))
-            },
-        )
-        .collect::<Result<Vec<_>, tcpprobe_trace::Error>>()?
-        .concat();
+        .zip(&matched)
+        .flat_map_iter(|((flow, dealt), m)| rows(flow, m, &packets, dealt, &clocks))
+        .collect();
     rows.par_sort_unstable_by_key(|r| (r.number, r.flow_id, !r.is_out));
+
+    let coverage = Coverage {
+        span_ns: read.first_ts_ns.zip(read.last_ts_ns),
+        whole: is_whole(capture, &read, &reader.sessions()?),
+    };
+    let told: Vec<_> = work
+        .par_iter()
+        .zip(&matched)
+        .map(|((_, dealt), m)| outcomes(&m.samples, &packets, dealt, &m.found, &clocks, coverage))
+        .collect();
+    let mut samples = BTreeMap::new();
+    let mut packetless = Vec::new();
+    for ((flow, _), (counts, without)) in work.iter().zip(told) {
+        samples.extend(counts.into_iter().map(|(outcome, n)| ((flow.id, outcome), n)));
+        packetless.extend(without);
+    }
+    let seen: HashSet<i64> = work.iter().map(|(flow, _)| flow.id).collect();
+    for (flow, n) in reader.samples_by_flow()? {
+        if !seen.contains(&flow) {
+            samples.insert((flow, Outcome::FlowNotCaptured), n);
+        }
+    }
+    packetless.sort_unstable();
 
     let mut counts = BTreeMap::new();
     for row in &rows {
         *counts.entry((row.matched, row.reason)).or_insert(0) += 1;
     }
-    let capture = capture_row(capture, &read, &flows, &rows, of_recorded_flows);
+    let mut capture = capture_row(capture, &read, &flows, &rows, of_recorded_flows);
+    capture.clock = clocks.row(read.first_ts_ns.unwrap_or(0));
+    capture.samples = samples;
+    capture.packetless = packetless;
     Ok(Joined { capture, read, packets: rows, counts, of_recorded_flows })
+}
+
+/// A flow with its packets.
+type Work<'a> = (&'a FlowRow, &'a Vec<FlowPacket>);
+
+fn match_all(trace: &Path, work: &[Work<'_>], packets: &[Packet]) -> Result<Vec<Matched>, Error> {
+    let of_each = work.par_iter().map_init(
+        // a connection to the trace for each thread: SQLite's are not shared
+        || TraceReader::open(trace),
+        |reader, (flow, dealt)| {
+            let samples = match reader {
+                Ok(reader) => reader.samples(flow.id)?,
+                Err(_) => TraceReader::open(trace)?.samples(flow.id)?,
+            };
+            Ok(match_flow(flow, samples, packets, dealt))
+        },
+    );
+    of_each.collect()
+}
+
+/// Has this capture all that came to it? `record` knows of its own, and a file may say so itself.
+fn is_whole(path: &Path, read: &ReadSummary, sessions: &[SessionRow]) -> bool {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let own = sessions.iter().find(|s| s.capture_path.as_ref() == Some(&path));
+    let dropped = own.and_then(|s| s.capture_dropped);
+    let file = read.capture.if_dropped.zip(read.capture.os_dropped).map(|(a, b)| a + b);
+    dropped.or(file) == Some(0) && read.capture.truncated.is_none()
 }
 
 fn capture_row(
@@ -117,20 +167,11 @@ fn capture_row(
         packets: read.capture.packets,
         tcp_packets: read.tcp_packets,
         joined,
-        clock: median(rows.iter().filter(|r| r.matched == Match::Exact).filter_map(|r| r.delay_ns).collect())
-            .map(|offset_ns| ClockEstimate { offset_ns, ..ClockEstimate::default() }),
+        clock: None,
         truncated: read.capture.truncated.is_some(),
         unjoined,
         translations: Vec::new(),
         samples: BTreeMap::new(),
         packetless: Vec::new(),
     }
-}
-
-fn median(mut values: Vec<i64>) -> Option<i64> {
-    let middle = values.len() / 2;
-    if values.is_empty() {
-        return None;
-    }
-    Some(*values.select_nth_unstable(middle).1)
 }

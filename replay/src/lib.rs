@@ -5,12 +5,19 @@
 //! root, on any system. Must not know BPF or the terminal.
 
 pub mod capture;
+mod clocks;
 mod delays;
+mod echoes;
 mod flows;
 pub mod join;
 pub mod live;
 mod matching;
+mod order;
+mod outcomes;
 pub mod packet;
+mod rebuild;
 mod reconstruct;
+mod scoreboard;
 pub mod seq;
+mod sightings;
 mod spans;

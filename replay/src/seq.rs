@@ -27,6 +27,16 @@ impl Unwrapper {
         self.last
     }
 
+    /// The position of a number, without going there.
+    pub fn nearest(&self, seq: u32) -> Position {
+        nearest(seq, self.last)
+    }
+
+    /// Goes to a position.
+    pub fn advance(&mut self, to: Position) {
+        self.last = to;
+    }
+
     /// The position of a number, at most 2³¹ away from the last one; it becomes the last one.
     pub fn unwrap(&mut self, seq: u32) -> Position {
         self.last = nearest(seq, self.last);

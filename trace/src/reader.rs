@@ -145,6 +145,15 @@ impl TraceReader {
         rows.and_then(Iterator::collect).map_err(&err)
     }
 
+    /// How many samples of segments each flow has.
+    pub fn samples_by_flow(&self) -> Result<Vec<(i64, u64)>> {
+        let err = failed(&self.path, "cannot count the samples");
+        let sql = "SELECT flow_id, count(seq) FROM sample_rows GROUP BY flow_id";
+        let mut statement = self.db.prepare(sql).map_err(&err)?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())));
+        rows.and_then(Iterator::collect).map_err(&err)
+    }
+
     /// The samples of a flow by serial.
     pub fn samples(&self, flow_id: i64) -> Result<Vec<SampleRow>> {
         let err = failed(&self.path, "cannot read the samples");

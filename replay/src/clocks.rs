@@ -1,0 +1,319 @@
+//! How the clock of a capture differs from the clock of the recording, from the delays of matched packets.
+//!
+//! Nothing leaves before it was sent, and nothing is processed before it has arrived: a packet's time minus its
+//! sample's is no less than the clocks' difference for what is sent, and no more for what is received. A line between
+//! the two clouds of delays is what the difference can have been; all lines that fit between them are its uncertainty.
+//! The join itself does not need any of this: it orders and explains. Must not know packets or flows.
+
+use tcpprobe_trace::join::ClockEstimate;
+
+/// A packet's time minus its sample's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Delay {
+    /// Time of the packet, ns.
+    pub(crate) ts_ns: i64,
+    /// Packet minus sample, ns.
+    pub(crate) delay_ns: i64,
+    /// Did the recorded socket send it?
+    pub(crate) is_out: bool,
+}
+
+/// A piece of a capture in which neither clock was set.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    from_ns: i64,
+    line: Line,
+}
+
+/// The clocks' difference as a line over the capture's time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Line {
+    at_ns: i64,
+    offset_ns: f64,
+    /// ns a ns.
+    slope: f64,
+    offset_error_ns: Option<f64>,
+    slope_error: Option<f64>,
+}
+
+/// What the matches of a capture tell of its clock.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Clocks {
+    pieces: Vec<Piece>,
+}
+
+/// No clock that is looked after is off by more (adjtimex(2) slews by 500 ppm).
+const MAX_SLOPE: f64 = 1e-3;
+/// A jump of the delays beyond this, in both directions' order of magnitude, is a clock that was set.
+const STEP_NS: i64 = 250_000_000;
+/// Clocks are read, packets and samples stamped, with this much noise.
+const NOISE_NS: f64 = 1_000.0;
+/// A shorter capture does not tell how its clock drifts if nothing bounds the delays.
+const LONG_ENOUGH_NS: f64 = 10e9;
+/// So many delays on both sides say that a jump is one.
+const STEADY: usize = 8;
+
+impl Clocks {
+    /// From all delays of a capture, in any order.
+    pub(crate) fn estimate(mut delays: Vec<Delay>) -> Clocks {
+        delays.sort_unstable_by_key(|d| (d.ts_ns - d.delay_ns, d.ts_ns, d.is_out));
+        let mut pieces = Vec::new();
+        let mut begin = 0;
+        for end in steps(&delays).into_iter().chain([delays.len()]) {
+            if let Some(line) = fit(&delays[begin..end]) {
+                pieces.push(Piece { from_ns: delays[begin].ts_ns - delays[begin].delay_ns, line });
+            }
+            begin = end;
+        }
+        Clocks { pieces }
+    }
+
+    /// The capture's clock minus the recording's at a time of the recording; `None`: nothing was matched.
+    pub(crate) fn offset_at_sample_ns(&self, ts_ns: i64) -> Option<i64> {
+        let at = self.pieces.partition_point(|p| p.from_ns <= ts_ns);
+        let line = self.pieces.get(at.saturating_sub(1))?.line;
+        Some(line.offset_ns(ts_ns.saturating_add(line.offset_ns as i64)))
+    }
+
+    /// The same at a time of the capture.
+    pub(crate) fn offset_at_packet_ns(&self, ts_ns: i64) -> Option<i64> {
+        let begins = |p: &Piece| p.from_ns.saturating_add(p.line.offset_ns as i64) <= ts_ns;
+        let piece = self.pieces.iter().rev().find(|p| begins(p)).or(self.pieces.first())?;
+        Some(piece.line.offset_ns(ts_ns))
+    }
+
+    /// For the row of the capture, whose first packet is of this time.
+    pub(crate) fn row(&self, first_ts_ns: i64) -> Option<ClockEstimate> {
+        let line = self.pieces.first()?.line;
+        let error = |at: f64| line.offset_error_ns.map(|e| e + line.slope_error.unwrap_or(0.0) * at.abs());
+        let lead = (first_ts_ns - line.at_ns) as f64;
+        let ppb = |slope: f64| (slope * 1e9).round() as i64;
+        Some(ClockEstimate {
+            offset_ns: line.offset_ns(first_ts_ns),
+            offset_error_ns: error(lead).map(|e| e.ceil() as i64),
+            drift_ppb: line.slope_error.map(|e| (ppb(line.slope), ppb(e).max(1))),
+            steps: self.pieces.len().saturating_sub(1) as u32,
+        })
+    }
+}
+
+impl Line {
+    fn offset_ns(&self, ts_ns: i64) -> i64 {
+        (self.offset_ns + self.slope * (ts_ns - self.at_ns) as f64).round() as i64
+    }
+}
+
+/// Where the delays jump and stay: positions in the list.
+fn steps(delays: &[Delay]) -> Vec<usize> {
+    let mut steps = Vec::new();
+    let mut last = [None::<i64>; 2];
+    for i in 0..delays.len() {
+        let d = delays[i];
+        let before = last[usize::from(d.is_out)].replace(d.delay_ns);
+        let Some(before) = before.filter(|b| (d.delay_ns - b).abs() > STEP_NS) else { continue };
+        // one packet that waited long is no step: those around it, of either direction, must have moved as far
+        let from = steps.last().copied().unwrap_or(0);
+        let median = |of: &[Delay]| {
+            let mut sorted: Vec<i64> = of.iter().map(|d| d.delay_ns).collect();
+            sorted.sort_unstable();
+            sorted[sorted.len() / 2]
+        };
+        let (left, right) = (&delays[from.max(i.saturating_sub(STEADY))..i], &delays[i..delays.len().min(i + STEADY)]);
+        if left.is_empty() || (median(right) - median(left)).abs() < (d.delay_ns - before).abs() / 2 {
+            continue;
+        }
+        steps.push(i);
+        last = [None; 2];
+        last[usize::from(d.is_out)] = Some(d.delay_ns);
+    }
+    steps
+}
+
+/// A point of the plane: ns since the first delay, delay less the first one.
+type Point = (f64, f64);
+
+fn fit(delays: &[Delay]) -> Option<Line> {
+    let first = delays.first()?;
+    let points = |is_out: bool| -> Vec<Point> {
+        let of = delays.iter().filter(|d| d.is_out == is_out);
+        let mut points: Vec<Point> =
+            of.map(|d| ((d.ts_ns - first.ts_ns) as f64, (d.delay_ns - first.delay_ns) as f64)).collect();
+        points.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        points
+    };
+    let above = hull(&points(true), 1.0);
+    let below = hull(&points(false), -1.0);
+    let line = |offset: f64, slope: f64| Line {
+        at_ns: first.ts_ns,
+        offset_ns: offset + first.delay_ns as f64,
+        slope,
+        offset_error_ns: None,
+        slope_error: None,
+    };
+    match (above.is_empty(), below.is_empty()) {
+        (false, false) => Some(between(&above, &below, line)),
+        (false, true) => Some(along(&above, 1.0, line)),
+        (true, false) => Some(along(&below, -1.0, line)),
+        (true, true) => None,
+    }
+}
+
+/// The points that bound a cloud from below (`side` 1) or from above (-1), from left to right.
+fn hull(points: &[Point], side: f64) -> Vec<Point> {
+    let mut hull: Vec<Point> = Vec::new();
+    for &p in points {
+        while let [.., a, b] = hull[..] {
+            let turn = (b.0 - a.0) * (p.1 - a.1) - (b.1 - a.1) * (p.0 - a.0);
+            if turn * side > 0.0 {
+                break;
+            }
+            hull.pop();
+        }
+        hull.push(p);
+    }
+    hull
+}
+
+/// Room between the two clouds for a line of this slope, and where its offset lies: lowest, highest.
+fn room(above: &[Point], below: &[Point], slope: f64) -> (f64, f64) {
+    let high = above.iter().map(|p| p.1 - slope * p.0).fold(f64::INFINITY, f64::min);
+    let low = below.iter().map(|p| p.1 - slope * p.0).fold(f64::NEG_INFINITY, f64::max);
+    (low, high)
+}
+
+/// All lines that separate the clouds, but for noise: the middle of their slopes, and the middle of its offsets.
+fn between(above: &[Point], below: &[Point], line: impl Fn(f64, f64) -> Line) -> Line {
+    let gap = |slope: f64| {
+        let (low, high) = room(above, below, slope);
+        high - low
+    };
+    // concave: the widest gap by thirds
+    let (mut a, mut b) = (-MAX_SLOPE, MAX_SLOPE);
+    for _ in 0..100 {
+        let (m, n) = (a + (b - a) / 3.0, b - (b - a) / 3.0);
+        if gap(m) < gap(n) { a = m } else { b = n }
+    }
+    let widest = f64::midpoint(a, b);
+    let needed = gap(widest).min(0.0) - NOISE_NS;
+    // how far the slope may go to either side until there is no room
+    let edge = |limit: f64| {
+        let (mut inside, mut outside) = (widest, limit);
+        if gap(outside) >= needed {
+            return outside;
+        }
+        for _ in 0..100 {
+            let middle = f64::midpoint(inside, outside);
+            if gap(middle) >= needed { inside = middle } else { outside = middle }
+        }
+        inside
+    };
+    let (least, most) = (edge(-MAX_SLOPE), edge(MAX_SLOPE));
+    let told = least > -MAX_SLOPE && most < MAX_SLOPE;
+    let slope = if told { f64::midpoint(least, most) } else { 0.0 };
+    let mut bounds = (f64::INFINITY, f64::NEG_INFINITY);
+    for s in [least, slope, most, widest] {
+        let (low, high) = room(above, below, s);
+        bounds = (bounds.0.min(low.min(high)), bounds.1.max(low.max(high)));
+    }
+    let (low, high) = room(above, below, slope);
+    let offset = f64::midpoint(low, high);
+    let mut found = line(offset, slope);
+    found.offset_error_ns = Some((bounds.1 - offset).max(offset - bounds.0) + NOISE_NS);
+    found.slope_error = told.then_some((most - least) / 2.0);
+    found
+}
+
+/// The edge of one cloud below (or above) its middle. Without the other direction nothing bounds the offset.
+fn along(hull: &[Point], side: f64, line: impl Fn(f64, f64) -> Line) -> Line {
+    let (Some(first), Some(last)) = (hull.first(), hull.last()) else { return line(0.0, 0.0) };
+    let middle = f64::midpoint(first.0, last.0);
+    if last.0 - first.0 >= LONG_ENOUGH_NS
+        && let Some(edge) = hull.windows(2).find(|e| e[1].0 >= middle && e[1].0 > e[0].0)
+    {
+        let slope = (edge[1].1 - edge[0].1) / (edge[1].0 - edge[0].0);
+        if slope.abs() <= MAX_SLOPE {
+            return line(edge[0].1 - slope * edge[0].0, slope);
+        }
+    }
+    // too short for a slope: the extreme delay alone
+    line(hull.iter().map(|p| p.1 * side).fold(f64::INFINITY, f64::min) * side, 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Delays of a second's packets over a path, under a clock that is ahead and runs fast.
+    fn delays(ahead_ns: i64, ppb: i64, out: &[(i64, i64)], received: &[(i64, i64)]) -> Vec<Delay> {
+        let clock = |true_ns: i64| true_ns + ahead_ns + (i128::from(true_ns) * i128::from(ppb) / 1_000_000_000) as i64;
+        let sent = out.iter().map(|&(at, wait)| {
+            let ts_ns = clock(at + wait);
+            Delay { ts_ns, delay_ns: ts_ns - at, is_out: true }
+        });
+        let taken = received.iter().map(|&(at, wait)| {
+            let ts_ns = clock(at);
+            Delay { ts_ns, delay_ns: ts_ns - (at + wait), is_out: false }
+        });
+        sent.chain(taken).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_true_clock_lies_within_the_stated_error(
+            ahead_ns in -5_000_000_000_000i64..5_000_000_000_000,
+            ppb in -200_000i64..200_000,
+            waits in prop::collection::vec((20_000_000i64..30_000_000, 10_000_000i64..40_000_000), 30..120),
+        ) {
+            let out: Vec<_> = waits.iter().zip(0i64..).map(|(w, i)| (i * 100_000_000, w.0)).collect();
+            let received: Vec<_> = waits.iter().zip(0i64..).map(|(w, i)| (i * 100_000_000 + 7, w.1)).collect();
+            let all = delays(ahead_ns, ppb, &out, &received);
+            let first = all.iter().map(|d| d.ts_ns).min().unwrap();
+            let estimate = Clocks::estimate(all).row(first).unwrap();
+            let true_offset = ahead_ns + (out[0].1 as i128 * ppb as i128 / 1_000_000_000) as i64;
+            let error = estimate.offset_error_ns.unwrap();
+            prop_assert!((estimate.offset_ns - true_offset).abs() <= error + 10_000, "{estimate:?} {true_offset}");
+            prop_assert!(error < 40_000_000, "{error}");
+            if let Some((drift, drift_error)) = estimate.drift_ppb {
+                prop_assert!((drift - ppb).abs() <= drift_error + 100, "{estimate:?}");
+            }
+            prop_assert_eq!(estimate.steps, 0);
+        }
+    }
+
+    #[test]
+    fn a_steady_path_tells_the_drift() {
+        let out: Vec<_> = (0..600).map(|i| (i * 100_000_000, 5_000_000 + i % 7 * 1_000)).collect();
+        let received: Vec<_> = (0..600).map(|i| (i * 100_000_000 + 50, 5_000_000 + i % 5 * 1_000)).collect();
+        let estimate = Clocks::estimate(delays(3_000_000_000, 20_000, &out, &received)).row(8_000_000_000).unwrap();
+        let (drift, error) = estimate.drift_ppb.unwrap();
+        assert!((drift - 20_000).abs() <= error && error < 200_000, "{estimate:?}");
+    }
+
+    #[test]
+    fn one_direction_bounds_nothing() {
+        let out: Vec<_> = (0..50).map(|i| (i * 100_000_000, 5_000_000 + i % 7 * 1_000)).collect();
+        let estimate = Clocks::estimate(delays(0, 0, &out, &[])).row(0).unwrap();
+        assert_eq!((estimate.offset_ns, estimate.offset_error_ns), (5_000_000, None));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_makes_two_pieces() {
+        let out: Vec<_> = (0..40).map(|i| (i * 100_000_000, 10_000)).collect();
+        let received: Vec<_> = (0..40).map(|i| (i * 100_000_000 + 50, 10_000)).collect();
+        let mut all = delays(0, 0, &out, &received);
+        for d in all.iter_mut().filter(|d| d.ts_ns > 2_000_000_000) {
+            d.ts_ns += 3_600_000_000_000;
+            d.delay_ns += 3_600_000_000_000;
+        }
+        let clocks = Clocks::estimate(all);
+        let row = clocks.row(0).unwrap();
+        assert_eq!(row.steps, 1);
+        assert!(row.offset_ns.abs() <= 10_000, "{row:?}");
+        assert!((clocks.offset_at_sample_ns(3_000_000_000).unwrap() - 3_600_000_000_000).abs() <= 10_000);
+        // a single packet that waited is no step
+        let mut out: Vec<_> = (0..40).map(|i| (i * 100_000_000, 10_000)).collect();
+        out[20].1 = 900_000_000;
+        assert_eq!(Clocks::estimate(delays(0, 0, &out, &received)).row(0).unwrap().steps, 0);
+    }
+}

@@ -1,0 +1,225 @@
+//! Where packets without a sample stand in the sender's own order: between which samples.
+//!
+//! By the numbers themselves where they tell: a sample whose `snd_una` is below an acknowledgment was taken before
+//! it, one that knows of a byte after that was sent. By time within what they leave open. Must not know files.
+
+use tcpprobe_trace::reader::SampleRow;
+use tcpprobe_trace::sample::{Kind, Phase};
+
+use crate::clocks::Clocks;
+use crate::matching::Found;
+use crate::packet::Packet;
+use crate::rebuild::Edges;
+use crate::seq::{Position, nearest};
+use crate::sightings::{FlowPacket, space};
+
+/// Where a packet without a sample stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Before the sample at this position, behind the one before it.
+    pub(crate) slot: usize,
+    /// When the sender had it in hand, as far as is known; ns of the recording's clock.
+    pub(crate) at_ns: i64,
+    /// Position in the flow's packets.
+    pub(crate) packet: usize,
+}
+
+/// An estimate of time is no better than this.
+const ROUGHLY_NS: i64 = 2_000_000;
+
+/// The places of all packets without a sample, in the sender's order. Those of which nothing can be said are left out.
+pub(crate) fn places(
+    samples: &[SampleRow],
+    edges: &[Edges],
+    all: &[Packet],
+    packets: &[FlowPacket],
+    found: &[Found],
+    clocks: &Clocks,
+) -> Vec<Place> {
+    let rising = Rising::new(samples, edges);
+    let times = times(samples, &rising, all, packets, found, clocks);
+    let mut places = Vec::new();
+    // without a time a packet stands behind the last one of the capture that has a sample
+    let mut last: Option<(usize, i64)> = None;
+    let mut seen = Seen::default();
+    for (i, packet) in packets.iter().enumerate() {
+        let p = &all[packet.index as usize];
+        if let Some(s) = found[i].sample() {
+            last = Some((s as usize + 1, samples[s as usize].ts_ns));
+            seen.packet(p, packet.is_out, edges[s as usize]);
+            continue;
+        }
+        let by_time = match (times[i], last) {
+            (Some(t), _) => (rising.at.partition_point(|&a| a <= t), t),
+            (None, Some(last)) => last,
+            (None, None) => continue,
+        };
+        let near = edges[by_time.0.clamp(1, edges.len()) - 1];
+        let slot = rising.slot(p, packet.is_out, by_time, near, &seen);
+        seen.packet(p, packet.is_out, near);
+        places.push(Place { slot, at_ns: by_time.1, packet: i });
+    }
+    places.sort_by_key(|p| (p.slot, p.at_ns, p.packet));
+    places
+}
+
+/// How far the capture's packets went in both directions.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    end: Option<Position>,
+    ack: Option<Position>,
+}
+
+impl Seen {
+    fn packet(&mut self, p: &Packet, is_out: bool, near: Edges) {
+        if is_out {
+            let end = nearest(p.seq, near.nxt) + space(p.len, p.flags.0);
+            self.end = Some(self.end.map_or(end, |e| e.max(end)));
+        } else if p.flags.ack() {
+            let ack = nearest(p.ack, near.una);
+            self.ack = Some(self.ack.map_or(ack, |a| a.max(ack)));
+        }
+    }
+}
+
+/// Time and edges of the samples. None of them goes back, but for clocks of several processors and traces of others.
+struct Rising {
+    at: Vec<i64>,
+    una: Vec<Position>,
+    nxt: Vec<Position>,
+    /// What each sample of a received segment is about to acknowledge.
+    acks: Vec<Option<u32>>,
+}
+
+impl Rising {
+    fn new(samples: &[SampleRow], edges: &[Edges]) -> Rising {
+        fn rising(values: impl Iterator<Item = i64>) -> Vec<i64> {
+            let mut most = i64::MIN;
+            let at_least = |v: i64| {
+                most = most.max(v);
+                most
+            };
+            values.map(at_least).collect()
+        }
+        Rising {
+            at: rising(samples.iter().map(|s| s.ts_ns)),
+            una: rising(edges.iter().map(|e| e.una)),
+            nxt: rising(edges.iter().map(|e| e.nxt)),
+            acks: samples.iter().map(about_to_acknowledge).collect(),
+        }
+    }
+
+    /// Between which samples a packet stands that time puts at `by_time`.
+    fn slot(&self, p: &Packet, is_out: bool, by_time: (usize, i64), near: Edges, seen: &Seen) -> usize {
+        let (slot, at_ns) = by_time;
+        if p.flags.rst() {
+            return slot;
+        }
+        let (values, position, is_old) = if is_out {
+            let start = nearest(p.seq, near.nxt);
+            (&self.nxt, start, seen.end.is_some_and(|end| end > start))
+        } else if p.flags.ack() {
+            let ack = nearest(p.ack, near.una);
+            (&self.una, ack, seen.ack.is_some_and(|a| a > ack))
+        } else {
+            return slot;
+        };
+        // what was not there yet came before
+        let mut lowest = values.partition_point(|&v| v < position);
+        if !is_out {
+            lowest = self.processed(lowest, p.ack, slot);
+        }
+        // and what goes beyond came after, unless this was sent again or came late
+        let highest = values.partition_point(|&v| v <= position);
+        let late = is_out && self.at.get(highest).is_some_and(|&a| at_ns - a > ROUGHLY_NS);
+        if is_old || late { slot.max(lowest) } else { slot.clamp(lowest, highest) }
+    }
+}
+
+fn about_to_acknowledge(s: &SampleRow) -> Option<u32> {
+    (s.kind == Kind::Ack && s.phase == Phase::Before && s.has_segment).then_some(s.ack)
+}
+
+impl Rising {
+    /// Before which sample, at the earliest, an ACK was processed, if `lowest` is the first that knows of it.
+    fn processed(&self, lowest: usize, ack: u32, slot: usize) -> usize {
+        match lowest.checked_sub(1).and_then(|last| self.acks[last]) {
+            // no sample knows of it: what was never sent cannot be acknowledged
+            _ if lowest == self.una.len() => slot.min(lowest),
+            // merged, while it waited, into the one that was processed then (`tcp_add_to_backlog`)
+            Some(merged) if merged.wrapping_sub(ack) as i32 >= 0 => lowest - 1,
+            _ => lowest,
+        }
+    }
+}
+
+/// When the sender had each packet in hand, ns of the recording's clock: at its sample where it has one, otherwise as
+/// long before or after the tap as the packets around it. `None`: nothing tells.
+fn times(
+    samples: &[SampleRow],
+    rising: &Rising,
+    all: &[Packet],
+    packets: &[FlowPacket],
+    found: &[Found],
+    clocks: &Clocks,
+) -> Vec<Option<i64>> {
+    let mut times: Vec<Option<i64>> = found.iter().map(|f| f.sample().map(|s| samples[s as usize].ts_ns)).collect();
+    let ts = |i: usize| all[packets[i].index as usize].ts_ns;
+    let delay = |i: usize| Some((ts(i)?, ts(i)? - samples[found[i].sample()? as usize].ts_ns));
+    let any_matched = found.iter().any(|f| f.sample().is_some());
+    let aligned = if any_matched { None } else { aligned_ns(samples, rising, all, packets) };
+    for is_out in [true, false] {
+        let of: Vec<usize> = (0..packets.len()).filter(|&i| packets[i].is_out == is_out && ts(i).is_some()).collect();
+        let mut after = vec![None; of.len()];
+        let mut next = None;
+        for (k, &i) in of.iter().enumerate().rev() {
+            next = delay(i).or(next);
+            after[k] = next;
+        }
+        let mut before = None;
+        for (k, &i) in of.iter().enumerate() {
+            before = delay(i).or(before);
+            let Some(t) = ts(i).filter(|_| times[i].is_none()) else { continue };
+            let delay = match (before, after[k]) {
+                (Some(b), Some(a)) => Some(interpolate(b, a, t)),
+                (Some((_, d)), None) | (None, Some((_, d))) => Some(d),
+                (None, None) => aligned.or_else(|| clocks.offset_at_packet_ns(t)),
+            };
+            times[i] = delay.map(|d| t.saturating_sub(d));
+        }
+    }
+    times
+}
+
+/// The delay at a time between two of which it is known.
+fn interpolate(before: (i64, i64), after: (i64, i64), t: i64) -> i64 {
+    let length = i128::from(after.0) - i128::from(before.0);
+    if length <= 0 {
+        return before.1;
+    }
+    let at = (i128::from(t) - i128::from(before.0)).clamp(0, length);
+    // lies between the two delays
+    (i128::from(before.1) + (i128::from(after.1) - i128::from(before.1)) * at / length) as i64
+}
+
+/// Where samples do not name their segments, as in the logs of others: an ACK that is the first to acknowledge so much
+/// was processed at the last sample that did not know of it. The median of these delays.
+fn aligned_ns(samples: &[SampleRow], rising: &Rising, all: &[Packet], packets: &[FlowPacket]) -> Option<i64> {
+    let mut most: Option<Position> = None;
+    let mut delays = Vec::new();
+    for packet in packets.iter().filter(|packet| !packet.is_out) {
+        let p = &all[packet.index as usize];
+        let Some(ts_ns) = p.ts_ns.filter(|_| p.flags.ack() && !p.flags.rst()) else { continue };
+        let ack = nearest(p.ack, most.unwrap_or(rising.una[0]));
+        if most.is_some_and(|m| ack <= m) {
+            continue;
+        }
+        most = Some(ack);
+        let next = rising.una.partition_point(|&u| u < ack);
+        if let (Some(before), Some(true)) = (next.checked_sub(1), rising.una.get(next).map(|&u| u == ack)) {
+            delays.push(ts_ns.saturating_sub(samples[before].ts_ns));
+        }
+    }
+    let middle = delays.len() / 2;
+    (!delays.is_empty()).then(|| *delays.select_nth_unstable(middle).1)
+}

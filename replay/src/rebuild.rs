@@ -1,0 +1,176 @@
+//! The sender's window edges at packets that have no sample of their own: what the sender did is replayed in its own
+//! order, samples and packets together.
+//!
+//! The capture's order is not the sender's: what is sent waits in a queue after it was sampled, what is received waits
+//! for TCP, and at the peer's end everything is half a round trip off. [`crate::order`] puts each packet between two
+//! samples; here their effects are played. Must not know files.
+
+use tcpprobe_trace::reader::SampleRow;
+use tcpprobe_trace::sample::{Kind, Phase};
+
+use crate::clocks::Clocks;
+use crate::echoes::Echoes;
+use crate::matching::Found;
+use crate::order::places;
+use crate::packet::Packet;
+use crate::scoreboard::Scoreboard;
+use crate::seq::{Position, nearest};
+use crate::sightings::{FlowPacket, space};
+
+/// What is known at a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Its own sample, or the latest one before it.
+    pub(crate) sample: Option<u32>,
+    /// `snd_nxt`.
+    pub(crate) nxt: u32,
+    /// `snd_una`.
+    pub(crate) una: u32,
+    /// Selectively acknowledged bytes between the two.
+    pub(crate) sacked_bytes: Option<u32>,
+}
+
+/// The window's edges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Edges {
+    pub(crate) nxt: Position,
+    pub(crate) una: Position,
+}
+
+/// Beyond the last sample nothing is known of what comes.
+const NO_LIMIT: Edges = Edges { nxt: Position::MAX, una: Position::MAX };
+
+/// Replays a flow; what is known at each of its packets, in the order of the capture.
+pub(crate) fn rebuild(
+    samples: &[SampleRow],
+    all: &[Packet],
+    packets: &[FlowPacket],
+    found: &[Found],
+    clocks: &Clocks,
+) -> Vec<Known> {
+    let mut known = vec![Known::default(); packets.len()];
+    let edges = edges(samples);
+    let Some(&begin) = edges.first() else { return known };
+    let places = places(samples, &edges, all, packets, found, clocks);
+    let mut own: Vec<(usize, usize)> =
+        found.iter().enumerate().filter_map(|(p, f)| Some((f.sample()? as usize, p))).collect();
+    own.sort_unstable();
+    let echoes = Echoes::new(begin.una, begin.nxt, all, packets);
+    let mut replay = Replay { at: begin, board: Scoreboard::default() };
+    let (mut places, mut own) = (places.iter().peekable(), own.iter().peekable());
+    for slot in 0..=samples.len() {
+        let limit = edges.get(slot).copied().unwrap_or(NO_LIMIT);
+        while let Some(place) = places.next_if(|p| p.slot == slot) {
+            let packet = packets[place.packet];
+            let p = &all[packet.index as usize];
+            if let Some(last) = slot.checked_sub(1) {
+                let at = replay.echoed(&echoes, place.packet, packet.is_out, edges[last], limit);
+                known[place.packet] = replay.known(last, at);
+            }
+            replay.packet(p, packet.is_out, limit);
+        }
+        let (Some(sample), Some(&at)) = (samples.get(slot), edges.get(slot)) else { break };
+        replay.at = at;
+        replay.board.acknowledge(at.una);
+        let limit = edges.get(slot + 1).copied().unwrap_or(NO_LIMIT);
+        let first = own.clone();
+        while let Some(&&(_, p)) = own.peek().filter(|o| o.0 == slot) {
+            known[p] = replay.known(slot, at);
+            own.next();
+        }
+        replay.sample(sample, limit);
+        for &(_, p) in first.take_while(|o| o.0 == slot) {
+            replay.packet(&all[packets[p].index as usize], packets[p].is_out, limit);
+        }
+    }
+    known
+}
+
+/// The edges at each sample, unwrapped; `bytes_sent` bridges what samples are missing, retransmissions left aside.
+fn edges(samples: &[SampleRow]) -> Vec<Edges> {
+    let mut last: Option<(Position, Option<i64>)> = None;
+    samples
+        .iter()
+        .map(|s| {
+            let nxt = match last {
+                None => (1 << 40) + Position::from(s.snd_nxt),
+                Some((at, bytes)) => {
+                    let sent = s.bytes_sent.zip(bytes).map_or(0, |(now, then)| now.saturating_sub(then));
+                    nearest(s.snd_nxt, at.saturating_add(sent.clamp(0, 1 << 50)))
+                }
+            };
+            last = Some((nxt, s.bytes_sent));
+            Edges { nxt, una: nearest(s.snd_una, nxt) }
+        })
+        .collect()
+}
+
+/// A position within what timestamps leave open, and that within what the samples on both sides do.
+fn within(
+    value: Position,
+    (low, high): (Option<Position>, Option<Position>),
+    last: Position,
+    limit: Position,
+) -> Position {
+    let low = low.unwrap_or(Position::MIN);
+    value.max(low).min(high.unwrap_or(Position::MAX).max(low)).clamp(last, limit.max(last))
+}
+
+struct Replay {
+    at: Edges,
+    board: Scoreboard,
+}
+
+impl Replay {
+    fn known(&self, sample: usize, at: Edges) -> Known {
+        let sample = u32::try_from(sample).ok();
+        Known { sample, nxt: at.nxt as u32, una: at.una as u32, sacked_bytes: self.board.bytes() }
+    }
+
+    /// The edges at a packet, within what timestamps and the samples on both sides leave open.
+    fn echoed(&self, echoes: &Echoes, packet: usize, is_out: bool, last: Edges, limit: Edges) -> Edges {
+        match is_out {
+            true => Edges { una: within(self.at.una, echoes.una_at(packet), last.una, limit.una), ..self.at },
+            false => Edges { nxt: within(self.at.nxt, echoes.nxt_at(packet), last.nxt, limit.nxt), ..self.at },
+        }
+    }
+
+    /// What the segment of a sample does, up to what the next sample knows.
+    fn sample(&mut self, s: &SampleRow, limit: Edges) {
+        if !s.has_segment {
+            return;
+        }
+        match (s.kind, s.phase) {
+            (Kind::Send | Kind::Retransmit, Phase::Transmit) => self.sent(s.seq, space(s.len, s.flags), limit),
+            (Kind::Ack, Phase::Before) => self.acknowledged(s.ack, limit),
+            _ => {}
+        }
+    }
+
+    /// What a packet does to the edges, for those after it.
+    fn packet(&mut self, p: &Packet, is_out: bool, limit: Edges) {
+        if p.flags.rst() {
+            return;
+        }
+        if is_out {
+            self.sent(p.seq, space(p.len, p.flags.0), limit);
+        } else if p.flags.ack() {
+            self.acknowledged(p.ack, limit);
+        }
+    }
+
+    fn sent(&mut self, seq: u32, space: Position, limit: Edges) {
+        let end = nearest(seq, self.at.nxt) + space;
+        self.at.nxt = self.at.nxt.max(end.min(limit.nxt));
+    }
+
+    fn acknowledged(&mut self, ack: u32, limit: Edges) {
+        let ack = nearest(ack, self.at.una);
+        // what was never sent cannot be acknowledged (RFC 9293 §3.10.7.4); the next sample knows whether it was sent
+        if ack > self.at.una && (ack <= self.at.nxt || ack <= limit.una) {
+            self.at.una = ack.min(limit.una);
+            self.at.nxt = self.at.nxt.max(self.at.una);
+            self.board.acknowledge(self.at.una);
+        }
+    }
+}

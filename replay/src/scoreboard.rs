@@ -1,0 +1,87 @@
+//! Which bytes beyond `snd_una` the peer has selectively acknowledged (RFC 2018), as captured ACKs say.
+//!
+//! Owns the intervals; must not know packets or flows.
+
+use crate::seq::Position;
+
+/// Selectively acknowledged ranges, disjoint and ascending, none below `una`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scoreboard {
+    ranges: Vec<(Position, Position)>,
+    /// A cut option may have said more of what was outstanding then: nothing is known before all of it is acknowledged.
+    unknown_up_to: Option<Position>,
+}
+
+impl Scoreboard {
+    /// Takes up a block; a part below `una` (RFC 2883, a duplicate) or beyond `nxt` (never sent) says nothing.
+    pub(crate) fn add(&mut self, start: Position, end: Position, una: Position, nxt: Position) {
+        if start < una || end > nxt || start >= end {
+            return;
+        }
+        // those that touch the new one, to be merged with it
+        let from = self.ranges.partition_point(|r| r.1 < start);
+        let to = self.ranges.partition_point(|r| r.0 <= end);
+        let touched = &self.ranges[from..to];
+        let start = touched.first().map_or(start, |r| r.0.min(start));
+        let end = touched.last().map_or(end, |r| r.1.max(end));
+        self.ranges.splice(from..to, [(start, end)]);
+    }
+
+    /// An option was cut that may have told more, with `nxt` the end of what was outstanding.
+    pub(crate) fn forget(&mut self, nxt: Position) {
+        self.unknown_up_to = Some(nxt);
+    }
+
+    /// Everything below is acknowledged.
+    pub(crate) fn acknowledge(&mut self, una: Position) {
+        self.ranges.retain(|r| r.1 > una);
+        if let Some(first) = self.ranges.first_mut() {
+            first.0 = first.0.max(una);
+        }
+        self.unknown_up_to = self.unknown_up_to.filter(|&end| end > una);
+    }
+
+    /// How many bytes; `None` where a cut option hides it.
+    pub(crate) fn bytes(&self) -> Option<u32> {
+        let sum: Position = self.ranges.iter().map(|r| r.1 - r.0).sum();
+        if self.unknown_up_to.is_some() { None } else { u32::try_from(sum).ok() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn counts_what_a_set_of_bytes_counts(
+            steps in prop::collection::vec((0i64..200, 0i64..60, 0i64..200), 0..40),
+        ) {
+            let (mut board, mut bytes, mut una) = (Scoreboard::default(), std::collections::BTreeSet::new(), 0);
+            for (start, len, ack) in steps {
+                board.add(start, start + len, una, 230);
+                if start >= una && start + len <= 230 {
+                    bytes.extend(start..start + len);
+                }
+                prop_assert_eq!(board.bytes(), Some(bytes.len() as u32));
+                una = una.max(ack.min(una + 20));
+                board.acknowledge(una);
+                bytes.retain(|&b| b >= una);
+                prop_assert_eq!(board.bytes(), Some(bytes.len() as u32));
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_option_is_not_nothing() {
+        let mut board = Scoreboard::default();
+        board.add(10, 20, 0, 100);
+        board.forget(100);
+        assert_eq!(board.bytes(), None);
+        board.acknowledge(50);
+        assert_eq!(board.bytes(), None);
+        board.acknowledge(100);
+        assert_eq!(board.bytes(), Some(0));
+    }
+}

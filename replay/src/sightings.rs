@@ -1,0 +1,150 @@
+//! Samples and packets of one direction as the matching sees them: alike, with their numbers unwrapped.
+//!
+//! Owns which samples can be a packet's at all; must not know how they are matched.
+
+use tcpprobe_trace::reader::SampleRow;
+use tcpprobe_trace::sample::{Kind, Phase};
+
+use crate::matching::Sighting;
+use crate::packet::{Packet, TcpFlags};
+use crate::seq::{Position, Unwrapper, nearest};
+
+/// A packet of a flow: its position among all packets of the capture, and whether the flow's socket sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FlowPacket {
+    pub(crate) index: u32,
+    pub(crate) is_out: bool,
+}
+
+/// One direction of a flow: which of its samples and packets, and what they look like.
+pub(crate) struct Direction {
+    pub(crate) of_samples: Vec<u32>,
+    pub(crate) of_packets: Vec<u32>,
+    pub(crate) sampled: Vec<Sighting>,
+    pub(crate) captured: Vec<Sighting>,
+}
+
+impl Direction {
+    pub(crate) fn new(is_out: bool, samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket]) -> Direction {
+        let of_samples: Vec<u32> = (0..samples.len() as u32).filter(|&i| serves(samples, i as usize, is_out)).collect();
+        let of_packets: Vec<u32> =
+            (0..packets.len() as u32).filter(|&i| packets[i as usize].is_out == is_out).collect();
+        let sampled = sightings_of_samples(samples, &of_samples);
+        let captured = sightings_of_packets(all, packets, &of_packets, samples, &of_samples, &sampled);
+        Direction { of_samples, of_packets, sampled, captured }
+    }
+}
+
+/// For each sample the number of holes in the serials before it; the first sample of a flow has the serial 1.
+pub(crate) fn holes_before(samples: &[SampleRow]) -> Vec<u32> {
+    let mut holes = 0;
+    let mut expected = 1;
+    samples
+        .iter()
+        .map(|s| {
+            holes += u32::from(s.serial > expected);
+            expected = s.serial + 1;
+            holes
+        })
+        .collect()
+}
+
+/// Can this sample be the one of a packet in this direction?
+pub(crate) fn serves(samples: &[SampleRow], i: usize, is_out: bool) -> bool {
+    let s = &samples[i];
+    if !s.has_segment || s.kind.is_out() != is_out {
+        return false;
+    }
+    match (s.kind, s.phase) {
+        (Kind::Send | Kind::Retransmit, Phase::Transmit) => s.error == 0 && !failed(s, samples.get(i + 1)),
+        // the kernel's word after a retransmission: its transmit sample is another one
+        (Kind::Send | Kind::Retransmit, _) => false,
+        // one segment, two samples: the one from before it was processed is taken
+        (Kind::Ack, Phase::After) => !samples[..i].iter().rev().find(|b| b.kind == Kind::Ack).is_some_and(|b| {
+            b.phase == Phase::Before && (b.seq, b.len, b.ack, b.flags) == (s.seq, s.len, s.ack, s.flags)
+        }),
+        // a change of state names a segment where one made it (the SYN-ACK)
+        (Kind::Ack | Kind::State, _) => true,
+    }
+}
+
+/// Did this transmission fail on the host? The kernel says so right after it (`tcp:tcp_retransmit_skb`, since ≈6.17).
+pub(crate) fn failed(transmit: &SampleRow, next: Option<&SampleRow>) -> bool {
+    next.is_some_and(|n| n.kind == Kind::Retransmit && n.phase == Phase::After && n.error != 0 && n.seq == transmit.seq)
+}
+
+/// The sequence numbers that a segment takes.
+pub(crate) fn space(len: u32, flags: u16) -> Position {
+    let one = |flag: TcpFlags| Position::from(flags & flag.0 != 0);
+    Position::from(len) + one(TcpFlags::SYN) + one(TcpFlags::FIN)
+}
+
+fn sightings_of_samples(samples: &[SampleRow], of: &[u32]) -> Vec<Sighting> {
+    let mut last: Option<(Position, Option<i64>)> = None;
+    of.iter()
+        .map(|&i| {
+            let s = &samples[i as usize];
+            let start = match last {
+                None => Unwrapper::begin(s.seq).unwrap(s.seq),
+                Some((at, bytes)) => {
+                    // how far a sender went where samples are missing; retransmissions make it a little less
+                    let sent =
+                        if s.kind.is_out() { s.bytes_sent.zip(bytes).map_or(0, |(now, then)| now - then) } else { 0 };
+                    nearest(s.seq, at.saturating_add(sent.clamp(0, 1 << 50)))
+                }
+            };
+            last = Some((start, s.bytes_sent));
+            Sighting {
+                start,
+                end: start + space(s.len, s.flags),
+                ack: s.ack,
+                flags: s.flags,
+                tsval: s.tsval,
+                ts_ns: Some(s.ts_ns),
+            }
+        })
+        .collect()
+}
+
+/// Beyond the widest window (RFC 7323 §2.3).
+const FAR: Position = 1 << 30;
+
+fn sightings_of_packets(
+    all: &[Packet],
+    packets: &[FlowPacket],
+    of: &[u32],
+    samples: &[SampleRow],
+    of_samples: &[u32],
+    sampled: &[Sighting],
+) -> Vec<Sighting> {
+    // a capture may begin gigabytes after the samples: the first packet is looked for where samples were at its time
+    let mut unwrapper: Option<Unwrapper> = None;
+    let begin = |p: &Packet| {
+        let near = match p.ts_ns {
+            Some(t) => of_samples.iter().zip(sampled).min_by_key(|(i, _)| samples[**i as usize].ts_ns.abs_diff(t)),
+            None => of_samples.iter().zip(sampled).next(),
+        };
+        near.map_or_else(|| Unwrapper::begin(p.seq), |(_, s)| Unwrapper::near(s.start))
+    };
+    of.iter()
+        .map(|&i| {
+            let p = &all[packets[i as usize].index as usize];
+            let mut from = *unwrapper.get_or_insert_with(|| begin(p));
+            let mut start = from.unwrap(p.seq);
+            if unwrapper.is_some_and(|u| (start - u.position()).abs() > FAR) {
+                // no window is as wide: packets are missing here, and the samples of that time tell how many
+                from = begin(p);
+                start = from.unwrap(p.seq);
+            }
+            unwrapper = Some(from);
+            Sighting {
+                start,
+                end: start + space(p.len, p.flags.0),
+                ack: p.ack,
+                flags: p.flags.0,
+                tsval: p.tsval,
+                ts_ns: p.ts_ns,
+            }
+        })
+        .collect()
+}
