@@ -6,13 +6,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use tcpprobe_replay::join::{Joined, join};
-use tcpprobe_trace::join::{JoinWriter, Match};
+use tcpprobe_trace::join::{ClockEstimate, JoinWriter, Match, Outcome};
 
-use crate::Outcome;
+use crate::Outcome as Ended;
 use crate::args::JoinArgs;
 use crate::words::{count, nanoseconds, percent, say};
 
-pub(crate) fn run(args: &JoinArgs) -> Outcome {
+pub(crate) fn run(args: &JoinArgs) -> Ended {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads.into())
@@ -64,7 +64,32 @@ fn summary(joined: &Joined, path: &Path) {
     for (reason, n) in &capture.unjoined {
         say!("  not joined {:>10}  {reason}", count(*n));
     }
-    if let Some(clock) = capture.clock {
-        say!("  packet time - sample time: {} (median of the exact matches)", nanoseconds(clock.offset_ns));
+    let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();
+    for ((_, outcome), n) in &capture.samples {
+        *outcomes.entry(*outcome).or_insert(0) += n;
     }
+    for (outcome, n) in &outcomes {
+        say!("  samples   {:>12}  {}", count(*n), outcome.name());
+    }
+    if let Some(clock) = capture.clock {
+        say!("  {}", clock_words(&clock));
+    }
+}
+
+/// The difference of the clocks and how sure it is.
+fn clock_words(clock: &ClockEstimate) -> String {
+    let mut words = format!("capture's clock - recording's clock: {}", nanoseconds(clock.offset_ns));
+    match clock.offset_error_ns {
+        Some(error) => words.push_str(&format!(" ± {}", nanoseconds(error))),
+        None => words.push_str(", the path's delay included (seen in one direction only)"),
+    }
+    if let Some((drift, error)) = clock.drift_ppb {
+        words.push_str(&format!(", drift {:.3} ± {:.3} ppm", drift as f64 / 1e3, error as f64 / 1e3));
+    }
+    match clock.steps {
+        0 => {}
+        1 => words.push_str("; a clock was set meanwhile"),
+        n => words.push_str(&format!("; clocks were set {n} times meanwhile")),
+    }
+    words
 }

@@ -27,9 +27,20 @@ const FLOWS: &str = "SELECT f.id, f.session_id AS session, local_addr || ' ' || 
 const LOSSES: &str = "SELECT session_id AS session, cause, sum(count) AS lost, count(*) AS holes FROM losses
   GROUP BY session_id, cause ORDER BY session_id, cause";
 const CAPTURES: &str = "SELECT id, session_id AS session, path, packets, tcp_packets, joined,
-  clock_offset_ns, iif(truncated, 'yes', 'no') AS truncated FROM captures ORDER BY id";
+  clock_offset_ns, clock_offset_error_ns AS error_ns, clock_drift_ppb AS drift_ppb, iif(truncated, 'yes', 'no') AS truncated FROM captures ORDER BY id";
 const MATCHES: &str = "SELECT capture_id AS capture, match, coalesce(reason, '') AS reason, count(*) AS packets
   FROM packets GROUP BY capture_id, match, reason ORDER BY capture_id, min(iif(match = 'none', 9, length(match))), match, reason";
+const FLOW_MATCHES: &str = "WITH counted AS (
+    SELECT capture_id, flow_id, match, reason, count(*) AS n FROM packets GROUP BY 1, 2, 3, 4)
+  SELECT capture_id AS capture, flow_id AS flow, sum(n) AS packets,
+  sum(iif(match = 'exact', n, 0)) AS exact, sum(iif(match = 'within', n, 0)) AS within,
+  sum(iif(match = 'carried', n, 0)) AS carried, sum(iif(match = 'none', n, 0)) AS none,
+  coalesce(group_concat(n || ' ' || reason, ', '), '') AS reasons
+  FROM counted GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 50";
+const SAMPLES: &str = "SELECT capture_id AS capture, flow_id AS flow, sum(samples) AS samples,
+  sum(iif(outcome = 'joined', samples, 0)) AS joined,
+  coalesce(group_concat(iif(outcome = 'joined', NULL, samples || ' ' || outcome), ', '), '') AS others
+  FROM sample_counts GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 50";
 const UNJOINED: &str =
     "SELECT capture_id AS capture, reason, count AS packets FROM unjoined ORDER BY capture_id, reason";
 
@@ -49,6 +60,8 @@ pub(crate) fn run(args: &ShowArgs) -> Outcome {
     section(&query, &mut out, "Samples lost", LOSSES)?;
     section(&query, &mut out, "Captures joined", CAPTURES)?;
     section(&query, &mut out, "Packets by match", MATCHES)?;
+    section(&query, &mut out, "Packets by flow", FLOW_MATCHES)?;
+    section(&query, &mut out, "Samples by flow", SAMPLES)?;
     section(&query, &mut out, "Frames not joined", UNJOINED)?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
