@@ -13,32 +13,46 @@ use crate::sightings::{FlowPacket, space};
 pub(crate) struct Echoes {
     /// For each packet its place on the axis of the peer's stamps: its own stamp, or the one that it echoes.
     stamps: Vec<Option<Position>>,
+    /// Is it the first received packet of the capture with its stamp?
+    firsts: Vec<bool>,
     acked: Steps,
     sent: Steps,
 }
 
-/// The largest position up to each stamp.
+/// Positions by stamp, ascending; of each its own and the largest up to it.
 #[derive(Debug, Default)]
 struct Steps {
-    steps: Vec<(Position, Position)>,
+    steps: Vec<Step>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Step {
+    stamp: Position,
+    position: Position,
+    most: Position,
 }
 
 impl Steps {
-    fn new(mut points: Vec<(Position, Position)>) -> Steps {
-        points.sort_unstable();
+    fn new(points: Vec<(Position, Position)>) -> Steps {
+        let mut steps: Vec<Step> =
+            points.into_iter().map(|(stamp, position)| Step { stamp, position, most: position }).collect();
+        steps.sort_unstable();
         let mut most = Position::MIN;
-        for point in &mut points {
-            most = most.max(point.1);
-            point.1 = most;
+        for step in &mut steps {
+            most = most.max(step.position);
+            step.most = most;
         }
-        Steps { steps: points }
+        Steps { steps }
     }
 
-    /// The largest position at stamps below this one, and at it.
-    fn around(&self, stamp: Position) -> (Option<Position>, Option<Position>) {
-        let most = |before: usize| before.checked_sub(1).map(|i| self.steps[i].1);
-        let below = self.steps.partition_point(|s| s.0 < stamp);
-        (most(below), most(self.steps.partition_point(|s| s.0 <= stamp)))
+    /// Positions of the steps with this stamp, in the list.
+    fn with(&self, stamp: Position) -> std::ops::Range<usize> {
+        self.steps.partition_point(|s| s.stamp < stamp)..self.steps.partition_point(|s| s.stamp <= stamp)
+    }
+
+    /// The largest position of so many first steps.
+    fn most(&self, of: usize) -> Option<Position> {
+        of.checked_sub(1).map(|last| self.steps[last].most)
     }
 }
 
@@ -49,9 +63,11 @@ impl Echoes {
         let (mut ack_at, mut end_at) = (una, nxt);
         let (mut acked, mut sent) = (Vec::new(), Vec::new());
         let mut stamps = Vec::with_capacity(packets.len());
+        let mut firsts = vec![false; packets.len()];
+        let mut latest: Option<Position> = None;
         // what the socket has acknowledged to its peer, by the capture
         let mut told: Option<u32> = None;
-        for packet in packets {
+        for (i, packet) in packets.iter().enumerate() {
             let p = &all[packet.index as usize];
             let counts = p.flags.ack() && !p.flags.rst() && !p.flags.syn();
             let stamp = if packet.is_out { p.tsecr } else { p.tsval };
@@ -71,24 +87,34 @@ impl Echoes {
             // a stamp is taken only from what begins at or before the last acknowledgment (RFC 7323 §4.3)
             let taken = told.is_none_or(|t| p.seq.wrapping_sub(t) as i32 <= 0);
             if !taken {
-                return Echoes { stamps: vec![None; packets.len()], ..Echoes::default() };
+                return Echoes { stamps: vec![None; packets.len()], firsts, ..Echoes::default() };
             }
             if let Some(axis) = &mut axis {
                 axis.advance(at);
             }
+            firsts[i] = latest.is_none_or(|l| at > l);
+            latest = latest.max(Some(at));
             ack_at = ack_at.max(nearest(p.ack, ack_at));
             acked.push((at, nearest(p.ack, ack_at)));
         }
-        Echoes { stamps, acked: Steps::new(acked), sent: Steps::new(sent) }
+        Echoes { stamps, firsts, acked: Steps::new(acked), sent: Steps::new(sent) }
     }
 
     /// `snd_una` at a packet that was sent is no less than the first and no more than the second.
     pub(crate) fn una_at(&self, packet: usize) -> (Option<Position>, Option<Position>) {
-        self.stamps[packet].map_or((None, None), |s| self.acked.around(s))
+        let Some(stamp) = self.stamps[packet] else { return (None, None) };
+        let with = self.acked.with(stamp);
+        // it was taken from one of them: at least the first was processed
+        let first = self.acked.steps.get(with.start).filter(|s| s.stamp == stamp).map(|s| s.position);
+        (self.acked.most(with.start).max(first), self.acked.most(with.end))
     }
 
     /// `snd_nxt` at a packet that was received, likewise.
     pub(crate) fn nxt_at(&self, packet: usize) -> (Option<Position>, Option<Position>) {
-        self.stamps[packet].map_or((None, None), |s| self.sent.around(s))
+        let Some(stamp) = self.stamps[packet] else { return (None, None) };
+        let with = self.sent.with(stamp);
+        // what echoes a stamp was sent after the first ACK that has it
+        let end = if self.firsts[packet] { with.start } else { with.end };
+        (self.sent.most(with.start), self.sent.most(end))
     }
 }

@@ -21,3 +21,4 @@ mod scoreboard;
 pub mod seq;
 mod sightings;
 mod spans;
+mod times;

@@ -12,6 +12,7 @@ use crate::packet::Packet;
 use crate::rebuild::Edges;
 use crate::seq::{Position, nearest};
 use crate::sightings::{FlowPacket, space};
+use crate::times::times;
 
 /// Where a packet without a sample stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub(crate) fn places(
     clocks: &Clocks,
 ) -> Vec<Place> {
     let rising = Rising::new(samples, edges);
-    let times = times(samples, &rising, all, packets, found, clocks);
+    let times = times(samples, all, packets, found, clocks, || rising.aligned_ns(samples, all, packets));
     let mut places = Vec::new();
     // without a time a packet stands behind the last one of the capture that has a sample
     let mut last: Option<(usize, i64)> = None;
@@ -151,75 +152,26 @@ impl Rising {
             _ => lowest,
         }
     }
-}
 
-/// When the sender had each packet in hand, ns of the recording's clock: at its sample where it has one, otherwise as
-/// long before or after the tap as the packets around it. `None`: nothing tells.
-fn times(
-    samples: &[SampleRow],
-    rising: &Rising,
-    all: &[Packet],
-    packets: &[FlowPacket],
-    found: &[Found],
-    clocks: &Clocks,
-) -> Vec<Option<i64>> {
-    let mut times: Vec<Option<i64>> = found.iter().map(|f| f.sample().map(|s| samples[s as usize].ts_ns)).collect();
-    let ts = |i: usize| all[packets[i].index as usize].ts_ns;
-    let delay = |i: usize| Some((ts(i)?, ts(i)? - samples[found[i].sample()? as usize].ts_ns));
-    let any_matched = found.iter().any(|f| f.sample().is_some());
-    let aligned = if any_matched { None } else { aligned_ns(samples, rising, all, packets) };
-    for is_out in [true, false] {
-        let of: Vec<usize> = (0..packets.len()).filter(|&i| packets[i].is_out == is_out && ts(i).is_some()).collect();
-        let mut after = vec![None; of.len()];
-        let mut next = None;
-        for (k, &i) in of.iter().enumerate().rev() {
-            next = delay(i).or(next);
-            after[k] = next;
+    /// Where samples do not name their segments, as in the logs of others: an ACK that is the first to acknowledge so much
+    /// was processed at the last sample that did not know of it. The median of these delays.
+    fn aligned_ns(&self, samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket]) -> Option<i64> {
+        let mut most: Option<Position> = None;
+        let mut delays = Vec::new();
+        for packet in packets.iter().filter(|packet| !packet.is_out) {
+            let p = &all[packet.index as usize];
+            let Some(ts_ns) = p.ts_ns.filter(|_| p.flags.ack() && !p.flags.rst()) else { continue };
+            let ack = nearest(p.ack, most.unwrap_or(self.una[0]));
+            if most.is_some_and(|m| ack <= m) {
+                continue;
+            }
+            most = Some(ack);
+            let next = self.una.partition_point(|&u| u < ack);
+            if let (Some(before), Some(true)) = (next.checked_sub(1), self.una.get(next).map(|&u| u == ack)) {
+                delays.push(ts_ns.saturating_sub(samples[before].ts_ns));
+            }
         }
-        let mut before = None;
-        for (k, &i) in of.iter().enumerate() {
-            before = delay(i).or(before);
-            let Some(t) = ts(i).filter(|_| times[i].is_none()) else { continue };
-            let delay = match (before, after[k]) {
-                (Some(b), Some(a)) => Some(interpolate(b, a, t)),
-                (Some((_, d)), None) | (None, Some((_, d))) => Some(d),
-                (None, None) => aligned.or_else(|| clocks.offset_at_packet_ns(t)),
-            };
-            times[i] = delay.map(|d| t.saturating_sub(d));
-        }
+        let middle = delays.len() / 2;
+        (!delays.is_empty()).then(|| *delays.select_nth_unstable(middle).1)
     }
-    times
-}
-
-/// The delay at a time between two of which it is known.
-fn interpolate(before: (i64, i64), after: (i64, i64), t: i64) -> i64 {
-    let length = i128::from(after.0) - i128::from(before.0);
-    if length <= 0 {
-        return before.1;
-    }
-    let at = (i128::from(t) - i128::from(before.0)).clamp(0, length);
-    // lies between the two delays
-    (i128::from(before.1) + (i128::from(after.1) - i128::from(before.1)) * at / length) as i64
-}
-
-/// Where samples do not name their segments, as in the logs of others: an ACK that is the first to acknowledge so much
-/// was processed at the last sample that did not know of it. The median of these delays.
-fn aligned_ns(samples: &[SampleRow], rising: &Rising, all: &[Packet], packets: &[FlowPacket]) -> Option<i64> {
-    let mut most: Option<Position> = None;
-    let mut delays = Vec::new();
-    for packet in packets.iter().filter(|packet| !packet.is_out) {
-        let p = &all[packet.index as usize];
-        let Some(ts_ns) = p.ts_ns.filter(|_| p.flags.ack() && !p.flags.rst()) else { continue };
-        let ack = nearest(p.ack, most.unwrap_or(rising.una[0]));
-        if most.is_some_and(|m| ack <= m) {
-            continue;
-        }
-        most = Some(ack);
-        let next = rising.una.partition_point(|&u| u < ack);
-        if let (Some(before), Some(true)) = (next.checked_sub(1), rising.una.get(next).map(|&u| u == ack)) {
-            delays.push(ts_ns.saturating_sub(samples[before].ts_ns));
-        }
-    }
-    let middle = delays.len() / 2;
-    (!delays.is_empty()).then(|| *delays.select_nth_unstable(middle).1)
 }

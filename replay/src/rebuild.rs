@@ -22,6 +22,8 @@ use crate::sightings::{FlowPacket, space};
 pub(crate) struct Known {
     /// Its own sample, or the latest one before it.
     pub(crate) sample: Option<u32>,
+    /// When the sender had it in hand, ns of the recording's clock; `None`: nothing tells.
+    pub(crate) at_ns: Option<i64>,
     /// `snd_nxt`.
     pub(crate) nxt: u32,
     /// `snd_una`.
@@ -65,7 +67,7 @@ pub(crate) fn rebuild(
             let p = &all[packet.index as usize];
             if let Some(last) = slot.checked_sub(1) {
                 let at = replay.echoed(&echoes, place.packet, packet.is_out, edges[last], limit);
-                known[place.packet] = replay.known(last, at);
+                known[place.packet] = Known { at_ns: Some(place.at_ns), ..replay.known(last, at) };
             }
             replay.packet(p, packet.is_out, limit);
         }
@@ -124,7 +126,7 @@ struct Replay {
 impl Replay {
     fn known(&self, sample: usize, at: Edges) -> Known {
         let sample = u32::try_from(sample).ok();
-        Known { sample, nxt: at.nxt as u32, una: at.una as u32, sacked_bytes: self.board.bytes() }
+        Known { sample, at_ns: None, nxt: at.nxt as u32, una: at.una as u32, sacked_bytes: self.board.bytes() }
     }
 
     /// The edges at a packet, within what timestamps and the samples on both sides leave open.

@@ -40,7 +40,10 @@ pub(crate) fn match_flow(flow: &FlowRow, samples: Vec<SampleRow>, all: &[Packet]
             };
         }
     }
-    merge_acks(&samples, all, packets, &holes_before, &mut found);
+    // where samples are left out on purpose, one that is not there tells nothing
+    if flow.sampled != Sampled::Changes {
+        merge_acks(&samples, all, packets, &holes_before, &mut found);
+    }
     Matched { samples, found, holes_before }
 }
 
@@ -253,9 +256,9 @@ impl Ends {
             // the handshake of a socket that listens: a request socket answers it, and the last ACK makes the flow
             return if p.flags.syn() || self.accepted { Reason::RequestSocket } else { Reason::BeforeFirstSample };
         };
-        // no segment was sampled after this one, and the clock, if there is one, says that the socket was gone
+        // no segment was sampled after this one, and the socket was gone when it came
         let is_last = self.last_named.is_none_or(|n| last as usize >= n);
-        if is_last && self.closed_ns.zip(p.ts_ns).is_some_and(|(closed, ts)| ts > closed) {
+        if is_last && self.closed_ns.zip(known.at_ns).is_some_and(|(closed, at)| at > closed) {
             return if self.waits && !p.flags.rst() { Reason::TimeWait } else { Reason::AfterClose };
         }
         if p.flags.rst() {

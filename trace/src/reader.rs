@@ -52,6 +52,8 @@ pub struct SampleRow {
     pub serial: u64,
     /// Unix epoch, ns.
     pub ts_ns: i64,
+    /// CLOCK_MONOTONIC, ns.
+    pub mono_ns: i64,
     /// What it was taken for.
     pub kind: Kind,
     /// When.
@@ -163,7 +165,8 @@ impl TraceReader {
                 "SELECT r.id, r.serial, z.real_base_ns + r.mono_off + r.clock_off, r.what, r.seq, r.len, r.ack, r.flags,
                    r.tsval, r.error, r.nxt_off, r.in_flight, r.bytes_sent,
                    CASE WHEN r.what / 4 = 3 THEN (SELECT d.sk_state FROM ack_rows a JOIN seldom_rows d
-                     ON d.id = a.seldom_id WHERE a.id = r.ack_id) END
+                     ON d.id = a.seldom_id WHERE a.id = r.ack_id) END,
+                   z.mono_base_ns + r.mono_off
                  FROM sample_rows r JOIN flows f ON f.id = r.flow_id JOIN sessions z ON z.id = f.session_id
                  WHERE r.flow_id = ?1 ORDER BY r.id",
             )
@@ -196,6 +199,7 @@ impl TraceReader {
             id: row.get(0).map_err(&err)?,
             serial: get(1)?.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
             ts_ns: get(2)?.unwrap_or(0),
+            mono_ns: get(14)?.unwrap_or(0),
             kind,
             phase,
             has_segment: get(4)?.is_some(),

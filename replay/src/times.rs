@@ -1,0 +1,129 @@
+//! When the sender had each packet in hand, by the recording's clock: for packets that have no sample to say it.
+//!
+//! The packets around say how long before or after the tap that was. Where the kernel's stamps are known, they say it
+//! themselves: TSval is CLOCK_MONOTONIC in ms or µs, plus a constant of the connection (`tcp_time_stamp_ms`). So what
+//! waited in a queue is put back to when it was sent. Must not know the order that follows from it.
+
+use tcpprobe_trace::reader::SampleRow;
+use tcpprobe_trace::sample::Phase;
+
+use crate::clocks::Clocks;
+use crate::matching::Found;
+use crate::packet::Packet;
+use crate::seq::{Position, nearest};
+use crate::sightings::FlowPacket;
+
+/// When the sender had each packet in hand, ns of the recording's clock: at its sample where it has one, otherwise as
+/// long before or after the tap as the packets around it. `None`: nothing tells.
+pub(crate) fn times(
+    samples: &[SampleRow],
+    all: &[Packet],
+    packets: &[FlowPacket],
+    found: &[Found],
+    clocks: &Clocks,
+    aligned_ns: impl FnOnce() -> Option<i64>,
+) -> Vec<Option<i64>> {
+    let mut times: Vec<Option<i64>> = found.iter().map(|f| f.sample().map(|s| samples[s as usize].ts_ns)).collect();
+    let ts = |i: usize| all[packets[i].index as usize].ts_ns;
+    let delay = |i: usize| Some((ts(i)?, ts(i)? - samples[found[i].sample()? as usize].ts_ns));
+    let any_matched = found.iter().any(|f| f.sample().is_some());
+    let aligned = if any_matched { None } else { aligned_ns() };
+    let stamps = StampClock::of(samples);
+    for is_out in [true, false] {
+        let of: Vec<usize> = (0..packets.len()).filter(|&i| packets[i].is_out == is_out && ts(i).is_some()).collect();
+        let mut after = vec![None; of.len()];
+        let mut next = None;
+        for (k, &i) in of.iter().enumerate().rev() {
+            next = delay(i).or(next);
+            after[k] = next;
+        }
+        let mut before = None;
+        for (k, &i) in of.iter().enumerate() {
+            before = delay(i).or(before);
+            let Some(t) = ts(i).filter(|_| times[i].is_none()) else { continue };
+            let delay = match (before, after[k]) {
+                (Some(b), Some(a)) => Some(interpolate(b, a, t)),
+                (Some((_, d)), None) | (None, Some((_, d))) => Some(d),
+                (None, None) => aligned.or_else(|| clocks.offset_at_packet_ns(t)),
+            };
+            times[i] = delay.map(|d| t.saturating_sub(d));
+        }
+    }
+    if let Some(stamps) = stamps {
+        stamps.correct(&mut times, all, packets, found);
+    }
+    times
+}
+
+/// The delay at a time between two of which it is known.
+fn interpolate(before: (i64, i64), after: (i64, i64), t: i64) -> i64 {
+    let length = i128::from(after.0) - i128::from(before.0);
+    if length <= 0 {
+        return before.1;
+    }
+    let at = (i128::from(t) - i128::from(before.0)).clamp(0, length);
+    // lies between the two delays
+    (i128::from(before.1) + (i128::from(after.1) - i128::from(before.1)) * at / length) as i64
+}
+
+/// A connection's stamps as a clock.
+struct StampClock {
+    /// ns a tick.
+    tick_ns: i64,
+    /// Monotonic time of the stamp at `origin`, ns; no later than this.
+    origin_ns: i64,
+    origin: Position,
+    /// How much earlier it may be, with so few stamps seen.
+    slack_ns: i64,
+    /// Wall clock minus monotonic clock.
+    wall_ns: i64,
+}
+
+/// Ticks of TSval: 1 ms, and 1 µs where the route has `tcp_usec_ts` (since ≈6.7).
+const TICKS_NS: [i64; 2] = [1_000_000, 1_000];
+
+impl StampClock {
+    /// From the samples of what was sent; `None`: too few of them tell the tick.
+    fn of(samples: &[SampleRow]) -> Option<StampClock> {
+        let sent = samples.iter().filter(|s| s.phase == Phase::Transmit && s.kind.is_out());
+        let stamped: Vec<(i64, u32, i64)> =
+            sent.filter_map(|s| Some((s.mono_ns, s.tsval.filter(|&v| v != 0)?, s.ts_ns - s.mono_ns))).collect();
+        let (first, last) = (stamped.first()?, stamped.last()?);
+        let origin = Position::from(first.1);
+        let mut at = origin;
+        let stamps: Vec<(i64, Position)> = stamped
+            .iter()
+            .map(|s| {
+                at = nearest(s.1, at);
+                (s.0, at - origin)
+            })
+            .collect();
+        let (elapsed_ns, ticks) = (last.0 - first.0, stamps.last()?.1);
+        let tick_ns = TICKS_NS.into_iter().find(|tick| {
+            let off = ticks.saturating_mul(*tick).saturating_sub(elapsed_ns).abs();
+            ticks > 0 && off <= tick * 2 + elapsed_ns / 100
+        })?;
+        // sampled right after it was stamped: the earliest of them says best when a tick begins
+        let origin_ns = stamps.iter().map(|(mono, ticks)| mono - ticks * tick_ns).min()?;
+        let slack_ns = tick_ns / stamps.len().min(8) as i64;
+        Some(StampClock { tick_ns, origin_ns, origin, slack_ns, wall_ns: last.2 })
+    }
+
+    /// Moves estimates into the tick in which the packet was stamped. Pieces of one segment have one stamp and one
+    /// moment.
+    fn correct(&self, times: &mut [Option<i64>], all: &[Packet], packets: &[FlowPacket], found: &[Found]) {
+        let mut last: Option<(u32, u32, Option<u32>, i64)> = None;
+        for (i, packet) in packets.iter().enumerate().filter(|(_, packet)| packet.is_out) {
+            let p = &all[packet.index as usize];
+            let (Some(tsval), Some(time)) = (p.tsval.filter(|&v| v != 0), times[i]) else { continue };
+            if found[i].sample().is_none() {
+                let ticks = nearest(tsval, self.origin) - self.origin;
+                let begin = self.origin_ns + ticks * self.tick_ns + self.wall_ns;
+                let same = last.filter(|l| (l.0, l.1, l.2) == (p.seq, tsval, p.tsecr));
+                let estimate = same.map_or(time, |l| l.3);
+                times[i] = Some(estimate.clamp(begin - self.slack_ns, begin + self.tick_ns));
+            }
+            last = times[i].map(|t| (p.seq.wrapping_add(p.len), tsval, p.tsecr, t));
+        }
+    }
+}
