@@ -50,10 +50,11 @@ fn records() -> Result<String, std::fmt::Error> {
     writeln!(c, "enum {{ RECORD_SAMPLE = {TYPE_SAMPLE}, RECORD_FLOW = {TYPE_FLOW} }};")?;
     writeln!(
         c,
-        "enum {{ HAS_SEGMENT = {}, HAS_TSVAL = {}, HAS_UNSEEN = {} }};",
+        "enum {{ HAS_SEGMENT = {}, HAS_TSVAL = {}, HAS_UNSEEN = {}, HAS_IP_ID = {} }};",
         has::SEGMENT,
         has::TSVAL,
-        has::UNSEEN
+        has::UNSEEN,
+        has::IP_ID
     )?;
     for (prefix, codes) in [("KIND", KINDS), ("PHASE", PHASES)] {
         for (code, (name, _)) in codes.iter().enumerate() {

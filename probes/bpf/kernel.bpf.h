@@ -145,6 +145,7 @@ struct sk_buff {
 	struct sock *sk;
 	u32 len;
 	u16 transport_header;
+	u16 network_header;
 	u8 *head;
 	u8 *data;
 	char cb[48];

@@ -208,6 +208,7 @@ INLINE void TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segme
 	e->len = g->len;
 	e->ack = g->ack;
 	e->tsval = g->tsval;
+	e->ip_id = g->ip_id;
 	e->flags = g->flags;
 	e->kind = kind;
 	e->phase = phase;
@@ -237,6 +238,7 @@ INLINE void TWIN(received_segment)(const struct sk_buff *skb, struct segment *g)
 	if (!read_head(&h, READ(skb->head), READ(skb->transport_header)))
 		return;
 	parse_head(&h, g);
+	parse_ip(READ(skb->head), READ(skb->network_header), g);
 	g->seq = PROBED(cb->seq);
 	g->ack = PROBED(cb->ack_seq);
 	g->len = PROBED(cb->end_seq) - g->seq - !!(g->flags & TCPHDR_SYN) - !!(g->flags & TCPHDR_FIN);
@@ -345,6 +347,7 @@ INLINE int TWIN(on_queue)(const struct sk_buff *skb, struct sock *sk)
 		return 0;
 	}
 	parse_head(&h, &g);
+	parse_ip(head, READ(skb->network_header), &g);
 	/* a 64-bit difference: the verifier forbids 32-bit arithmetic on what it holds for pointers */
 	u64 headroom = (u64)READ(skb->data) - (u64)head;
 

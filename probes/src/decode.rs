@@ -55,6 +55,7 @@ fn decode_sample(record: &[u8], tick_ns: u64) -> Option<Event> {
         ack: get!(record, SAMPLE, "ack")? as u32,
         flags: get!(record, SAMPLE, "flags")? as u16,
         tsval: if known & has::TSVAL != 0 { Some(get!(record, SAMPLE, "tsval")? as u32) } else { None },
+        ip_id: if known & has::IP_ID != 0 { Some(get!(record, SAMPLE, "ip_id")? as u16) } else { None },
     });
     let present = get!(record, SAMPLE, "present")?;
     let mut state = State::default();
@@ -212,7 +213,10 @@ mod tests {
         put(&mut r, SAMPLE, "seq", 0xffff_fff0);
         put(&mut r, SAMPLE, "len", 1448);
         let Ok(Event::Sample(s)) = decode(&r, 1) else { panic!("no sample") };
-        assert_eq!(s.segment, Some(Segment { seq: 0xffff_fff0, len: 1448, ack: 0, flags: 0, tsval: None }));
+        assert_eq!(
+            s.segment,
+            Some(Segment { seq: 0xffff_fff0, len: 1448, ack: 0, flags: 0, tsval: None, ip_id: None })
+        );
         assert_eq!((s.flow, s.serial, s.kind, s.phase), (7, 41, Kind::Send, Phase::Transmit));
     }
 

@@ -42,7 +42,8 @@ pub(crate) const SAMPLE: &[Member] = &[
     scalar("flags", 2),
     scalar("kind", 1),
     scalar("phase", 1),
-    scalar("has", 4),
+    scalar("ip_id", 2),
+    scalar("has", 2),
 ];
 
 /// A flow record.
@@ -73,6 +74,8 @@ pub(crate) mod has {
     pub(crate) const TSVAL: u32 = 2;
     /// Transmissions before this one were not shown to the probe; the serial number before this one stands for them.
     pub(crate) const UNSEEN: u32 = 4;
+    /// ip_id.
+    pub(crate) const IP_ID: u32 = 8;
 }
 
 /// Offset in bytes of a member in a list whose members lie without gaps.

@@ -70,6 +70,8 @@ pub struct SampleRow {
     pub flags: u16,
     /// Timestamp value.
     pub tsval: Option<u32>,
+    /// Identification of its IPv4 packet, or of the first of them.
+    pub ip_id: Option<u16>,
     /// Why it failed locally; 0 where it did not.
     pub error: i32,
     /// The sender's next sequence number.
@@ -166,7 +168,7 @@ impl TraceReader {
                    r.tsval, r.error, r.nxt_off, r.in_flight, r.bytes_sent,
                    CASE WHEN r.what / 4 = 3 THEN (SELECT d.sk_state FROM ack_rows a JOIN seldom_rows d
                      ON d.id = a.seldom_id WHERE a.id = r.ack_id) END,
-                   z.mono_base_ns + r.mono_off
+                   z.mono_base_ns + r.mono_off, r.ip_id
                  FROM sample_rows r JOIN flows f ON f.id = r.flow_id JOIN sessions z ON z.id = f.session_id
                  WHERE r.flow_id = ?1 ORDER BY r.id",
             )
@@ -208,6 +210,7 @@ impl TraceReader {
             ack,
             flags: get(7)?.unwrap_or(0) as u16,
             tsval: get(8)?.map(|t| t as u32),
+            ip_id: get(15)?.and_then(|i| u16::try_from(i).ok()),
             error: get(9)?.unwrap_or(0) as i32,
             snd_nxt,
             snd_una: snd_nxt.wrapping_sub(number(11)?),

@@ -74,6 +74,9 @@ pub struct Segment {
     pub flags: u16,
     /// Timestamp value (RFC 7323), where the probe point knows it.
     pub tsval: Option<u32>,
+    /// Identification of its IPv4 packet, where the probe point knows it; of the first one that a larger segment is
+    /// cut into. A sender counts it up with every packet, retransmissions too (`ip_select_ident_segs`).
+    pub ip_id: Option<u16>,
 }
 
 /// A socket's state: a value, in the units of the columns, for each field that the kernel has and that applies.

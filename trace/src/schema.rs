@@ -196,7 +196,7 @@ pub(crate) fn create() -> String {
     for (_, name) in stored(Moves::Segment) {
         let _ = write!(sql, ",\n  {name} INTEGER");
     }
-    sql.push_str("\n);\nCREATE INDEX sample_rows_by_flow ON sample_rows (flow_id);\n");
+    sql.push_str(",\n  ip_id INTEGER\n);\nCREATE INDEX sample_rows_by_flow ON sample_rows (flow_id);\n");
     sql.push_str(SINCE_VERSION_2);
     sql.push_str(&views());
     sql
@@ -210,6 +210,7 @@ ALTER TABLE captures ADD COLUMN clock_offset_error_ns INTEGER;
 ALTER TABLE captures ADD COLUMN clock_drift_ppb INTEGER;
 ALTER TABLE captures ADD COLUMN clock_drift_error_ppb INTEGER;
 ALTER TABLE captures ADD COLUMN clock_steps INTEGER;
+ALTER TABLE sample_rows ADD COLUMN ip_id INTEGER;
 ALTER TABLE packet_rows ADD COLUMN copy INTEGER;
 ALTER TABLE packet_rows ADD COLUMN interface INTEGER;
 ALTER TABLE packet_rows ADD COLUMN tunnel TEXT;
@@ -277,7 +278,8 @@ fn samples_view() -> String {
         "CREATE VIEW samples AS SELECT r.id AS id, r.flow_id AS flow_id, r.serial AS serial,
   z.real_base_ns + r.mono_off + r.clock_off AS ts_ns, z.mono_base_ns + r.mono_off AS mono_ns,
   {kind} AS kind, {phase} AS phase,
-  r.seq AS seq, r.len AS len, r.ack AS ack, r.flags AS flags, r.tsval AS tsval, r.error AS error",
+  r.seq AS seq, r.len AS len, r.ack AS ack, r.flags AS flags, r.tsval AS tsval, r.ip_id AS ip_id,
+  r.error AS error",
         kind = name_of("r.what / 4", KINDS.iter().map(|k| k.0)),
         phase = name_of("r.what % 4", PHASES.iter().map(|p| p.0)),
     );

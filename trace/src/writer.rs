@@ -286,8 +286,9 @@ impl SessionWriter {
             distance(number(const { index("write_seq") }), nxt),
             distance(number(const { index("rcv_nxt") }), Some(peer)),
         ];
-        let rest = stored(Moves::Segment).map(|(i, _)| sample.state.get(i));
-        let columns = head.len() + stored(Moves::Segment).count();
+        let ip_id = segment.and_then(|s| s.ip_id).map(i64::from);
+        let rest = stored(Moves::Segment).map(|(i, _)| sample.state.get(i)).chain([ip_id]);
+        let columns = head.len() + stored(Moves::Segment).count() + 1;
         self.db
             .prepare_cached(&insert("sample_rows", columns))
             .and_then(|mut s| s.execute(params_from_iter(head.into_iter().chain(rest))))

@@ -51,7 +51,7 @@ fn sample(serial: u64, state: State) -> Sample {
         mono_ns: START + serial as i64 * 1000,
         kind: Kind::Send,
         phase: Phase::Transmit,
-        segment: Some(Segment { seq: 1000, len: 1448, ack: 2000, flags: 0x10, tsval: Some(9) }),
+        segment: Some(Segment { seq: 1000, len: 1448, ack: 2000, flags: 0x10, tsval: Some(9), ip_id: Some(0xfffe) }),
         unseen_before: false,
         error: 0,
         state,
@@ -128,7 +128,7 @@ proptest! {
         for (i, s) in states.iter().flat_map(|s| std::iter::repeat_n(s, repeat)).enumerate() {
             let mut sample = sample(i as u64 + 1, *s);
             sample.kind = Kind::from_code(kind).unwrap();
-            sample.segment = (kind != 3).then_some(Segment { seq, len: 7, ack, flags: 0x1ff, tsval: None });
+            sample.segment = (kind != 3).then_some(Segment { seq, len: 7, ack, flags: 0x1ff, tsval: None, ip_id: None });
             samples.push(sample);
         }
         write(&path, &samples, &SessionEnd::default());
