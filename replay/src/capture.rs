@@ -38,6 +38,9 @@ pub struct Frame<'a> {
     pub ts_ns: Option<i64>,
     /// Link type of the interface that captured it.
     pub link: LinkType,
+    /// Number of that interface, counted over the sections of a pcapng file. `None`: the file has described one
+    /// interface at most so far.
+    pub interface: Option<u32>,
     /// Length on the wire in bytes, as the file says.
     pub orig_len: u32,
     /// The captured bytes: all, or the first ones where the capture had a snaplen.
@@ -124,6 +127,7 @@ struct Record {
     data: Range<usize>,
     ts_ns: Option<i64>,
     link: LinkType,
+    interface: Option<u32>,
     orig_len: u32,
 }
 
@@ -187,9 +191,9 @@ impl Capture {
         };
         self.number += 1;
         self.packets += 1;
-        let Record { len, data, ts_ns, link, orig_len } = record;
+        let Record { len, data, ts_ns, link, interface, orig_len } = record;
         let data = self.source.take(len).get(data).unwrap_or_default();
-        Ok(Some(Frame { number: self.number, ts_ns, link, orig_len, data }))
+        Ok(Some(Frame { number: self.number, ts_ns, link, interface, orig_len, data }))
     }
 
     /// What was read so far; complete once [`next_frame`](Self::next_frame) gave `None`.

@@ -101,6 +101,7 @@ impl Classic {
             data: self.record_header_len..len,
             ts_ns: Some(i64::from(record.ts_sec) * 1_000_000_000 + i64::from(record.ts_usec) * self.unit_ns),
             link: self.link,
+            interface: None,
             orig_len: record.origlen,
         }
     }

@@ -58,6 +58,8 @@ pub(super) struct Pcapng {
     order: Order,
     /// The current section's interfaces, by their number in it.
     interfaces: Vec<Interface>,
+    /// How many interfaces earlier sections described.
+    earlier_interfaces: usize,
     first_interface: Option<(LinkType, u32)>,
     /// Drops of the interfaces of earlier sections.
     earlier: Drops,
@@ -66,8 +68,13 @@ pub(super) struct Pcapng {
 impl Pcapng {
     /// Checks the first block; it is read like any other, by the first step.
     pub(super) fn open(source: &mut Source) -> Result<Self, Fault> {
-        let mut pcapng =
-            Self { order: Order::Little, interfaces: Vec::new(), first_interface: None, earlier: Drops::default() };
+        let mut pcapng = Self {
+            order: Order::Little,
+            interfaces: Vec::new(),
+            earlier_interfaces: 0,
+            first_interface: None,
+            earlier: Drops::default(),
+        };
         match pcapng.step(source)? {
             Step::Truncated => Fault::corrupt("the file ends in its first block, the section header"),
             _ => Ok(pcapng),
@@ -133,6 +140,7 @@ impl Pcapng {
             return Fault::corrupt(format!("pcapng version {major}.{minor}; only 1.x is known"));
         }
         self.order = order;
+        self.earlier_interfaces += self.interfaces.len();
         self.earlier = self.interfaces.drain(..).fold(self.earlier, |total, interface| total.plus(interface.drops));
         Ok(())
     }
@@ -171,13 +179,15 @@ impl Pcapng {
         else {
             return Fault::corrupt(format!("a packet block of {len} bytes, too short for its header"));
         };
+        let number = self.number(interface);
         let interface = self.described(interface)?;
         if captured as usize > body.len() - DATA_AT {
             return Fault::corrupt(format!("a packet block of {len} bytes claims {captured} captured bytes"));
         }
         let ts = u64::from(high) << 32 | u64::from(low);
         let data = DATA_AT..DATA_AT + captured as usize;
-        Ok(Step::Frame(Record { len, data, ts_ns: interface.ts_ns(ts), link: interface.link, orig_len }))
+        let (ts_ns, link) = (interface.ts_ns(ts), interface.link);
+        Ok(Step::Frame(Record { len, data, ts_ns, link, interface: number, orig_len }))
     }
 
     /// A simple packet block: of the first interface, without a time, and with a captured length that follows from
@@ -191,7 +201,15 @@ impl Pcapng {
         let snaplen = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
         let captured = (orig_len.min(snaplen) as usize).min(body.len() - DATA_AT);
         let data = DATA_AT..DATA_AT + captured;
-        Ok(Step::Frame(Record { len, data, ts_ns: None, link: interface.link, orig_len }))
+        let (link, number) = (interface.link, self.number(0));
+        Ok(Step::Frame(Record { len, data, ts_ns: None, link, interface: number, orig_len }))
+    }
+
+    /// The file's number of the section's interface, where it has several.
+    fn number(&self, interface: u32) -> Option<u32> {
+        let known = self.earlier_interfaces + self.interfaces.len();
+        let earlier = u32::try_from(self.earlier_interfaces).ok()?;
+        (known > 1).then(|| earlier.checked_add(interface)).flatten()
     }
 
     fn described(&self, number: u32) -> Result<&Interface, Fault> {

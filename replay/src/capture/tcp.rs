@@ -65,7 +65,8 @@ impl TcpPackets {
             match decode(frame.link, frame.data, frame.orig_len) {
                 Decoded::Tcp(segment) => {
                     self.tcp_packets += 1;
-                    return Ok(Some(segment.at(frame.number, frame.ts_ns)));
+                    let interface = segment.interface.or(frame.interface);
+                    return Ok(Some(Packet { interface, ..segment.at(frame.number, frame.ts_ns) }));
                 }
                 Decoded::NotTcp => self.not_tcp += 1,
                 Decoded::Skipped(reason) => *self.skipped.entry(reason).or_default() += 1,
@@ -83,7 +84,7 @@ impl Iterator for TcpPackets {
     }
 }
 
-/// Reads all TCP segments of a capture file, 96 bytes of memory each.
+/// Reads all TCP segments of a capture file, 144 bytes of memory each.
 pub fn read_tcp(path: &Path) -> Result<(Vec<Packet>, ReadSummary), CaptureError> {
     let mut packets = TcpPackets::open(path)?;
     let all = packets.by_ref().collect::<Result<_, _>>()?;

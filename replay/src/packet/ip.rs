@@ -20,6 +20,10 @@ pub(super) struct Datagram<'a> {
     pub(super) len: u32,
     /// The first of several fragments: `len` is this fragment's share.
     pub(super) fragment: bool,
+    /// Identification of an IPv4 header.
+    pub(super) id: Option<u16>,
+    /// Time to live or hop limit.
+    pub(super) ttl: u8,
 }
 
 /// Reads IP and extension headers. `wire_len` is the packet's length on the wire, from the IP header on, in bytes.
@@ -71,6 +75,8 @@ fn ipv4<'a>(ip: &LaxIpv4Slice<'a>, extensions: Result<(), SkipReason>, wire_len:
         tcp: payload.payload,
         len: minus(total_len, header.slice().len() + auth_len)?,
         fragment: payload.fragmented,
+        id: Some(header.identification()),
+        ttl: header.ttl(),
     })
 }
 
@@ -105,6 +111,8 @@ fn ipv6<'a>(ip: &LaxIpv6Slice<'a>, extensions: Result<(), SkipReason>, wire_len:
         tcp: payload.payload,
         len: minus(payload_len, ip.extensions().slice().len())?,
         fragment: payload.fragmented,
+        id: None,
+        ttl: header.hop_limit(),
     })
 }
 

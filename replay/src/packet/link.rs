@@ -79,11 +79,22 @@ pub(super) enum Version {
     InHeader,
 }
 
-/// Where in a frame the IP header starts, in bytes.
+/// What the link layer says of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Network {
     pub(super) version: Version,
+    /// Where the IP header starts, in bytes.
     pub(super) offset: usize,
+    /// Index of the interface, in LINUX_SLL2.
+    pub(super) interface: Option<u32>,
+    /// Packet type, in LINUX_SLL and LINUX_SLL2.
+    pub(super) sll_type: Option<u8>,
+}
+
+impl Network {
+    fn new(version: Version, offset: usize) -> Self {
+        Self { version, offset, interface: None, sll_type: None }
+    }
 }
 
 /// `ARPHRD_NETLINK`: what a cooked header's protocol field holds is then a netlink family, not an EtherType.
@@ -93,14 +104,17 @@ const ARPHRD_NETLINK: u16 = 824;
 pub(super) fn strip(link: LinkType, data: &[u8]) -> Result<Network, Stop> {
     match link {
         LinkType::EN10MB => ethertype(be16(data, 12).ok_or(SkipReason::CutLinkHeader)?, 14, data),
-        LinkType::LINUX_SLL => cooked(data, 16, 14, 2),
-        LinkType::LINUX_SLL2 => cooked(data, 20, 0, 8),
-        LinkType::RAW | LinkType::RAW_BSD | LinkType::RAW_OPENBSD => {
-            Ok(Network { version: Version::InHeader, offset: 0 })
+        LinkType::LINUX_SLL => {
+            let sll_type = be16(data, 0).and_then(|kind| u8::try_from(kind).ok());
+            Ok(Network { sll_type, ..cooked(data, 16, 14, 2)? })
         }
+        LinkType::LINUX_SLL2 => {
+            Ok(Network { interface: be32(data, 4), sll_type: data.get(10).copied(), ..cooked(data, 20, 0, 8)? })
+        }
+        LinkType::RAW | LinkType::RAW_BSD | LinkType::RAW_OPENBSD => Ok(Network::new(Version::InHeader, 0)),
         LinkType::NULL | LinkType::LOOP => family(be32(data, 0).ok_or(SkipReason::CutLinkHeader)?),
-        LinkType::IPV4 => Ok(Network { version: Version::V4, offset: 0 }),
-        LinkType::IPV6 => Ok(Network { version: Version::V6, offset: 0 }),
+        LinkType::IPV4 => Ok(Network::new(Version::V4, 0)),
+        LinkType::IPV6 => Ok(Network::new(Version::V6, 0)),
         _ => Err(SkipReason::UnsupportedLinkType.into()),
     }
 }
@@ -123,15 +137,15 @@ fn family(family: u32) -> Result<Network, Stop> {
         10 | 24 | 28 | 30 => Version::V6,
         _ => return Err(Stop::NotTcp),
     };
-    Ok(Network { version, offset: 4 })
+    Ok(Network::new(version, 4))
 }
 
 /// Follows VLAN tags and MPLS labels, any number of them, from an EtherType whose payload starts at `offset`.
 fn ethertype(mut ethertype: u16, mut offset: usize, data: &[u8]) -> Result<Network, Stop> {
     loop {
         match ethertype {
-            0x0800 => return Ok(Network { version: Version::V4, offset }),
-            0x86dd => return Ok(Network { version: Version::V6, offset }),
+            0x0800 => return Ok(Network::new(Version::V4, offset)),
+            0x86dd => return Ok(Network::new(Version::V6, offset)),
             // 802.1Q, 802.1ad, and the type that came before 802.1ad: 2 bytes of tag, then the next EtherType.
             0x8100 | 0x88a8 | 0x9100 => {
                 ethertype = be16(data, offset + 2).ok_or(SkipReason::CutLinkHeader)?;
@@ -155,8 +169,8 @@ fn mpls(mut offset: usize, data: &[u8]) -> Result<Network, Stop> {
         }
     }
     match data.get(offset).ok_or(SkipReason::CutIpHeader)? >> 4 {
-        4 => Ok(Network { version: Version::V4, offset }),
-        6 => Ok(Network { version: Version::V6, offset }),
+        4 => Ok(Network::new(Version::V4, offset)),
+        6 => Ok(Network::new(Version::V6, offset)),
         _ => Err(Stop::NotTcp),
     }
 }

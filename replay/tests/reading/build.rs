@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use tcpprobe_replay::packet::{Decoded, LinkType, Segment, SkipReason, TcpFlags, decode};
+use tcpprobe_replay::packet::{Decoded, LinkType, SackBlocks, Segment, SkipReason, TcpFlags, decode};
 use tempfile::TempDir;
 
 pub(crate) const PAYLOAD: &[u8] = b"hello, peer";
@@ -44,6 +44,12 @@ pub(crate) fn usual() -> Segment {
         window: 502,
         tsval: Some(0x1112_1314),
         tsecr: Some(0x2122_2324),
+        sack: SackBlocks::NONE,
+        ip_id: Some(0x1234),
+        ttl: 64,
+        interface: None,
+        sll_type: None,
+        tunnel: None,
     }
 }
 
@@ -52,6 +58,8 @@ pub(crate) fn usual_v6() -> Segment {
     Segment {
         src: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
         dst: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)),
+        ip_id: None,
+        ttl: 63,
         ..usual()
     }
 }
@@ -86,7 +94,7 @@ pub(crate) fn ipv6_with(next: u8, payload_len: Option<u16>, payload: &[u8]) -> V
     let payload_len = payload_len.unwrap_or_else(|| u16::try_from(payload.len()).unwrap());
     let mut bytes = vec![0x60, 0, 0, 0];
     bytes.extend(payload_len.to_be_bytes());
-    bytes.extend([next, 64]);
+    bytes.extend([next, 63]);
     for last in [1, 2] {
         bytes.extend([0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
     }

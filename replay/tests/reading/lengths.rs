@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use tcpprobe_replay::packet::{Decoded, LinkType, Segment, SkipReason, TcpFlags, decode};
+use tcpprobe_replay::packet::{Decoded, LinkType, SackBlocks, Segment, SkipReason, TcpFlags, decode};
 
 use crate::build::*;
 
@@ -80,6 +80,8 @@ fn big_tcp_as_linux_6_18_sends_it() {
         window: 64,
         tsval: Some(3_276_546_470),
         tsecr: Some(3_630_309_953),
+        ip_id: None,
+        ..usual()
     };
     assert_eq!(decode(LinkType::RAW, &packet, 95_312), Decoded::Tcp(expected));
 }
@@ -176,7 +178,7 @@ fn ipv6_fragments() {
 fn snaplen_cuts_every_byte() {
     let frame = ethernet(&[0x08, 0x00], &ipv4(&usual_tcp()));
     let orig_len = u32::try_from(frame.len()).unwrap();
-    let without_timestamps = Segment { tsval: None, tsecr: None, ..usual() };
+    let without_timestamps = Segment { tsval: None, tsecr: None, sack: SackBlocks::NONE.cut(), ..usual() };
     for captured in 0..=frame.len() {
         let expected = match captured {
             0..14 => skipped(SkipReason::CutLinkHeader),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::PacketBuilder;
-use tcpprobe_replay::packet::{Decoded, LinkType, SkipReason, TcpFlags};
+use tcpprobe_replay::packet::{Decoded, LinkType, Segment, SkipReason, TcpFlags};
 
 use crate::build::*;
 
@@ -59,6 +59,11 @@ fn frames_that_are_not_tcp() {
     assert_eq!(whole(LinkType::RAW, &tunnel), Decoded::NotTcp, "IP in IP");
 }
 
+/// The usual segment from a cooked header.
+fn cooked(segment: Segment, sll_type: u8, interface: Option<u32>) -> Decoded {
+    Decoded::Tcp(Segment { sll_type: Some(sll_type), interface, ..segment })
+}
+
 fn sll(protocol: [u8; 2], arphrd: u16, payload: &[u8]) -> Vec<u8> {
     let [high, low] = arphrd.to_be_bytes();
     [&[0, 4, high, low, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0], &protocol[..], payload].concat()
@@ -66,22 +71,26 @@ fn sll(protocol: [u8; 2], arphrd: u16, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn linux_sll() {
-    assert_eq!(whole(LinkType::LINUX_SLL, &sll([0x08, 0x00], 1, &ipv4(&usual_tcp()))), v4());
-    assert_eq!(whole(LinkType::LINUX_SLL, &sll([0x86, 0xdd], 0xfffe, &ipv6(&usual_tcp()))), v6(), "a tun device");
+    assert_eq!(whole(LinkType::LINUX_SLL, &sll([0x08, 0x00], 1, &ipv4(&usual_tcp()))), cooked(usual(), 4, None));
+    let of_tun = sll([0x86, 0xdd], 0xfffe, &ipv6(&usual_tcp()));
+    assert_eq!(whole(LinkType::LINUX_SLL, &of_tun), cooked(usual_v6(), 4, None), "a tun device");
     let tagged = [&[0x00, 0x64, 0x08, 0x00], &ipv4(&usual_tcp())[..]].concat();
-    assert_eq!(whole(LinkType::LINUX_SLL, &sll([0x81, 0x00], 1, &tagged)), v4(), "with a VLAN tag");
+    let tagged = sll([0x81, 0x00], 1, &tagged);
+    assert_eq!(whole(LinkType::LINUX_SLL, &tagged), cooked(usual(), 4, None), "with a VLAN tag");
     assert_eq!(whole(LinkType::LINUX_SLL, &sll([0x08, 0x00], 824, &ipv4(&usual_tcp()))), Decoded::NotTcp, "netlink");
 }
 
 #[test]
 fn linux_sll2() {
     let header = |protocol: [u8; 2], arphrd: [u8; 2]| {
-        [&protocol[..], &[0, 0, 0, 0, 0, 3], &arphrd, &[4, 6, 2, 0, 0, 0, 0, 1, 0, 0]].concat()
+        [&protocol[..], &[0, 0, 0, 1, 0, 3], &arphrd, &[0, 6, 2, 0, 0, 0, 0, 1, 0, 0]].concat()
     };
     let frame = [header([0x08, 0x00], [0x03, 0x04]), ipv4(&usual_tcp())].concat();
-    assert_eq!(whole(LinkType::LINUX_SLL2, &frame), v4(), "loopback");
+    assert_eq!(whole(LinkType::LINUX_SLL2, &frame), cooked(usual(), 0, Some(0x1_0003)), "loopback");
     let frame = [header([0x86, 0xdd], [0x00, 0x01]), ipv6(&usual_tcp())].concat();
-    assert_eq!(whole(LinkType::LINUX_SLL2, &frame), v6());
+    assert_eq!(whole(LinkType::LINUX_SLL2, &frame), cooked(usual_v6(), 0, Some(0x1_0003)));
+    let tagged = [&header([0x81, 0x00], [0x00, 0x01])[..], &[0x00, 0x64, 0x08, 0x00], &ipv4(&usual_tcp())].concat();
+    assert_eq!(whole(LinkType::LINUX_SLL2, &tagged), cooked(usual(), 0, Some(0x1_0003)), "with a VLAN tag");
     let frame = [header([0x08, 0x00], [0x03, 0x38]), ipv4(&usual_tcp())].concat();
     assert_eq!(whole(LinkType::LINUX_SLL2, &frame), Decoded::NotTcp, "netlink");
 }
@@ -165,5 +174,5 @@ fn a_frame_of_another_writer() {
         .unwrap()
         .write(&mut frame, PAYLOAD)
         .unwrap();
-    assert_eq!(whole(LinkType::EN10MB, &frame), v4());
+    assert_eq!(whole(LinkType::EN10MB, &frame), Decoded::Tcp(Segment { ip_id: Some(0), ..usual() }));
 }

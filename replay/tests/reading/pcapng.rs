@@ -1,12 +1,17 @@
 //! pcapng: interfaces, resolutions, sections, and all the kinds of blocks.
 
 use tcpprobe_replay::capture::{Capture, Format, read_tcp};
-use tcpprobe_replay::packet::{LinkType, Packet};
+use tcpprobe_replay::packet::{LinkType, Packet, Segment};
 
 use crate::build::*;
 
 fn packets(blocks: &[Vec<u8>]) -> Vec<Packet> {
     read_tcp(&written(&blocks.concat()).path).unwrap().0
+}
+
+/// The segment as captured on an interface of several.
+fn on(interface: u32, segment: Segment) -> Segment {
+    Segment { interface: Some(interface), ..segment }
 }
 
 const TSRESOL: u16 = 9;
@@ -31,7 +36,8 @@ fn interfaces_of_different_link_type_and_resolution() {
             .concat(),
         );
         let (packets, summary) = read_tcp(&file.path).unwrap();
-        let expected = [usual_v6().at(1, Some(NS)), usual().at(2, Some(NS)), usual().at(3, Some(NS))];
+        let expected =
+            [on(1, usual_v6()).at(1, Some(NS)), on(0, usual()).at(2, Some(NS)), on(2, usual()).at(3, Some(NS))];
         assert_eq!(packets, expected, "{order:?}");
         assert_eq!(summary.capture.format, Format::Pcapng);
         assert_eq!((summary.capture.link_type, summary.capture.snaplen), (Some(LinkType::EN10MB), Some(96)));
@@ -66,8 +72,26 @@ fn sections_of_different_byte_order() {
         enhanced(little, 0, 3_000_000, &[&[2, 0, 0, 0], &raw[..]].concat(), 67),
     ]);
     let times = [1_000_000_000, 2_000_000_000, 3_000_000_000];
-    let expected: Vec<_> = (1..).zip(times).map(|(number, ts)| usual().at(number, Some(ts))).collect();
-    assert_eq!(read, expected, "interfaces count from 0 in each section");
+    let expected: Vec<_> =
+        (1..).zip(times).map(|(number, ts)| on(number, usual()).at(number.into(), Some(ts))).collect();
+    assert_eq!(read, expected, "blocks count interfaces from 0 in each section, packets over the file");
+}
+
+#[test]
+fn the_interface_of_a_cooked_header_wins() {
+    let order = Order::Little;
+    let cooked =
+        [&[0x08, 0x00, 0, 0, 0, 0, 0, 9, 0, 1, 4, 6, 2, 0, 0, 0, 0, 1, 0, 0], &ipv4(&usual_tcp())[..]].concat();
+    let read = packets(&[
+        section(order),
+        interface(order, 276, 0, &[]),
+        enhanced(order, 0, 0, &cooked, 83),
+        interface(order, 101, 0, &[]),
+        enhanced(order, 0, 0, &cooked, 83),
+        enhanced(order, 1, 0, &ipv4(&usual_tcp()), 63),
+    ]);
+    let interfaces: Vec<_> = read.iter().map(|packet| (packet.interface, packet.sll_type)).collect();
+    assert_eq!(interfaces, [(Some(9), Some(4)), (Some(9), Some(4)), (Some(1), None)]);
 }
 
 #[test]
@@ -101,7 +125,7 @@ fn obsolete_packet_blocks() {
         interface(order, 101, 0, &option(order, TSRESOL, &[0])),
         block(order, 2, &body),
     ]);
-    assert_eq!(read, [usual().at(1, Some(42_000_000_000))]);
+    assert_eq!(read, [on(1, usual()).at(1, Some(42_000_000_000))]);
 }
 
 #[test]
