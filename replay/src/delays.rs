@@ -56,6 +56,11 @@ impl Window {
         (self.low..=self.high).contains(&delay)
     }
 
+    /// How much delays vary.
+    pub(crate) fn width(&self) -> i64 {
+        self.high - self.low
+    }
+
     /// How far this delay is from what is usual.
     pub(crate) fn distance(&self, delay: i64) -> i64 {
         (self.low - delay).max(delay - self.high).max(0)

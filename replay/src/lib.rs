@@ -9,6 +9,7 @@ mod clocks;
 mod delays;
 mod echoes;
 mod flows;
+mod ids;
 pub mod join;
 pub mod live;
 mod matching;

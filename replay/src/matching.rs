@@ -1,7 +1,7 @@
 //! Which sample was taken for which packet: one direction of one flow.
 //!
-//! Range and timestamp value say which samples a packet can have. A single one that carries the packet's own
-//! timestamp value is its sample; a single one without must not contradict the clocks. Of several, the k-th
+//! Range, timestamp value and IPv4 identification say which samples a packet can have. A single one that carries the
+//! packet's own identification or timestamp value is its sample; a single one without must not contradict the clocks. Of several, the k-th
 //! transmission goes with the k-th sample where as many were captured as were sampled and the delays that follow from
 //! it agree with each other; otherwise time decides, if it does so with a margin. Where two samples are still possible
 //! the packet gets none: a wrong state is worse than none. Knows numbers and positions; must not know files.
@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use tcpprobe_trace::join::Reason;
 
 use crate::delays::{UsualDelays, Window};
+use crate::ids::{Kinship, are_telling, kinship};
 use crate::packet::TcpFlags;
 use crate::seq::Position;
 use crate::spans::Spans;
@@ -30,6 +31,10 @@ pub(crate) struct Sighting {
     pub(crate) tsval: Option<u32>,
     /// Time, ns; of its own clock.
     pub(crate) ts_ns: Option<i64>,
+    /// IPv4 identification.
+    pub(crate) ip_id: Option<u16>,
+    /// Interface and packet type, where the capture tells: a packet passes each of them once.
+    pub(crate) place: Option<(u32, u8)>,
 }
 
 /// A packet's sample.
@@ -80,7 +85,8 @@ pub(crate) struct Completeness<'a> {
     pub(crate) copies: bool,
 }
 
-struct Matcher<'a> {
+/// Matches one direction of a flow.
+pub(crate) struct Matcher<'a> {
     packets: &'a [Sighting],
     samples: &'a [Sighting],
     completeness: Completeness<'a>,
@@ -88,16 +94,15 @@ struct Matcher<'a> {
     packet_spans: Spans,
     empty_samples: HashMap<EmptyKey, Vec<u32>>,
     empty_packets: HashMap<EmptyKey, Vec<u32>>,
+    /// Do identifications tell transmissions apart?
+    ids: bool,
+    /// Did the recorded socket send this direction's packets?
+    is_out: bool,
 }
 
-/// Finds each packet's sample. Packets come in the order of the capture, samples in that of their serials.
-pub(crate) fn match_direction(
-    packets: &[Sighting],
-    samples: &[Sighting],
-    completeness: Completeness<'_>,
-) -> Vec<Found> {
-    let matcher = Matcher::new(packets, samples, completeness);
-    let usual = matcher.usual_delays();
+/// Finds each packet's sample. `is_near`: the capture was taken at the socket's own host, where nothing overtakes.
+pub(crate) fn match_direction(matcher: &Matcher<'_>, usual: &UsualDelays, is_near: bool) -> Vec<Found> {
+    let packets = matcher.packets;
     let (mut candidates, mut rivals) = (Vec::new(), Vec::new());
     let mut by_time: Vec<(u32, u32)> = Vec::new();
     let mut found: Vec<Found> = (0..packets.len() as u32)
@@ -107,18 +112,18 @@ pub(crate) fn match_direction(
                 [] => Found::Nothing(Reason::NotSampled),
                 [only] => {
                     matcher.rivals(p, &candidates, &mut rivals);
-                    matcher.lone(p, *only, &rivals, &usual)
+                    matcher.lone(p, *only, &rivals, usual)
                 }
                 several => {
                     matcher.rivals(p, several, &mut rivals);
                     // as many transmissions as samples, and none missing: then the count is right, or nothing is
                     if rivals.len() == several.len() && !matcher.incomplete_around(several) {
-                        return match matcher.by_count(p, several, &rivals, &usual) {
+                        return match matcher.by_count(p, several, &rivals, usual, is_near) {
                             Some(s) => matcher.verdict(p, s),
                             None => Found::Nothing(Reason::Ambiguous),
                         };
                     }
-                    match matcher.by_time(p, several, &usual) {
+                    match matcher.by_time(p, several, usual) {
                         Some(s) => {
                             by_time.push((s, p));
                             matcher.verdict(p, s)
@@ -143,8 +148,14 @@ pub(crate) fn match_direction(
 }
 
 impl<'a> Matcher<'a> {
-    fn new(packets: &'a [Sighting], samples: &'a [Sighting], completeness: Completeness<'a>) -> Matcher<'a> {
-        Matcher {
+    /// Packets come in the order of the capture, samples in that of their serials.
+    pub(crate) fn new(
+        is_out: bool,
+        packets: &'a [Sighting],
+        samples: &'a [Sighting],
+        completeness: Completeness<'a>,
+    ) -> Matcher<'a> {
+        let mut matcher = Matcher {
             packets,
             samples,
             completeness,
@@ -152,7 +163,30 @@ impl<'a> Matcher<'a> {
             packet_spans: spans(packets),
             empty_samples: empties(samples),
             empty_packets: empties(packets),
-        }
+            ids: false,
+            is_out,
+        };
+        let mut candidates = Vec::new();
+        let lone = (0..packets.len() as u32).filter_map(|p| {
+            matcher.candidates(p, &mut candidates);
+            match candidates[..] {
+                [only] => Some((&packets[p as usize], &samples[only as usize])),
+                _ => None,
+            }
+        });
+        let ids = are_telling(lone, samples, is_out);
+        matcher.ids = ids;
+        matcher
+    }
+
+    /// What their identifications say of a packet and a sample.
+    fn kinship(&self, packet: &Sighting, sample: u32) -> Kinship {
+        if self.ids { kinship(packet, &self.samples[sample as usize], self.is_out) } else { Kinship::Unknown }
+    }
+
+    /// Do identifications tell this direction's transmissions apart?
+    pub(crate) fn ids_tell(&self) -> bool {
+        self.ids
     }
 
     /// The samples that could be this packet's, ascending.
@@ -163,6 +197,14 @@ impl<'a> Matcher<'a> {
             let s = &self.samples[s as usize];
             same_or_unknown(p.tsval, s.tsval) && same_kind(p, s)
         });
+        if self.ids {
+            let same = into.iter().any(|&s| self.kinship(p, s) == Kinship::Same);
+            into.retain(|&s| match self.kinship(p, s) {
+                Kinship::Same => true,
+                Kinship::Unknown => !same,
+                Kinship::Other => false,
+            });
+        }
     }
 
     /// The packets that could have these samples too, this one among them, ascending.
@@ -173,12 +215,15 @@ impl<'a> Matcher<'a> {
         covering(p, &self.packet_spans, &self.empty_packets, into);
         into.retain(|&r| {
             let r = &self.packets[r as usize];
-            (!stamped || same_or_unknown(p.tsval, r.tsval)) && same_kind(p, r)
+            (!stamped || same_or_unknown(p.tsval, r.tsval))
+                && same_kind(p, r)
+                && same_place(p, r)
+                && candidates.iter().any(|&s| self.kinship(r, s) != Kinship::Other)
         });
     }
 
     /// The delays of packets whose sample is beyond doubt: nothing else could be theirs, nor it another's.
-    fn usual_delays(&self) -> UsualDelays {
+    pub(crate) fn usual_delays(&self) -> UsualDelays {
         let (mut candidates, mut rivals) = (Vec::new(), Vec::new());
         let mut pairs = Vec::new();
         for p in 0..self.packets.len() as u32 {
@@ -199,6 +244,10 @@ impl<'a> Matcher<'a> {
         let (p, s) = (&self.packets[packet as usize], &self.samples[sample as usize]);
         let others = rivals.iter().filter(|&&r| r != packet && !self.are_copies(packet, r)).count();
         let incomplete = self.incomplete_around(&[sample]);
+        // one transmission, however often it was seen; of what arrived twice, one may have lost its sample
+        if self.kinship(p, sample) == Kinship::Same && (self.is_out || others == 0 || !incomplete) {
+            return self.verdict(packet, sample);
+        }
         // ACKs alike in every field follow each other closely: beside a hole this may be another one's sample
         if p.start == p.end && self.hole_is_near(sample) {
             return Found::Nothing(Reason::Hole);
@@ -243,7 +292,14 @@ impl<'a> Matcher<'a> {
     }
 
     /// The k-th sample for the k-th packet, where the delays that follow do not speak against it.
-    fn by_count(&self, packet: u32, candidates: &[u32], rivals: &[u32], usual: &UsualDelays) -> Option<u32> {
+    fn by_count(
+        &self,
+        packet: u32,
+        candidates: &[u32],
+        rivals: &[u32],
+        usual: &UsualDelays,
+        is_near: bool,
+    ) -> Option<u32> {
         // copies are not counted as transmissions: which of these are some, count does not know
         if rivals.windows(2).any(|w| self.are_copies(w[0], w[1])) {
             return None;
@@ -258,6 +314,10 @@ impl<'a> Matcher<'a> {
                 let times = candidates.iter().filter_map(|&s| self.samples[s as usize].ts_ns);
                 let spacing = times.clone().zip(times.skip(1)).map(|(a, b)| b - a).min().unwrap_or(0);
                 let window = usual.around(packet);
+                // across a network they may have overtaken each other, if delays vary as much as they are apart
+                if !is_near && window.is_some_and(|w| w.width() >= spacing) {
+                    return None;
+                }
                 let all = |test: &dyn Fn(Window, i64) -> bool| {
                     window.is_none_or(|w| delays.iter().all(|&d| test(w, d) || w.distance(d) > LONG_NS))
                 };
@@ -367,13 +427,19 @@ fn empties(of: &[Sighting]) -> HashMap<EmptyKey, Vec<u32>> {
     map
 }
 
-fn same_or_unknown(a: Option<u32>, b: Option<u32>) -> bool {
+/// Were both seen at one place, or is it not known?
+fn same_place(a: &Sighting, b: &Sighting) -> bool {
+    same_or_unknown(a.place, b.place)
+}
+
+fn same_or_unknown<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
     a.zip(b).is_none_or(|(a, b)| a == b)
 }
 
 /// Alike in all that is known here, and so close in time that no sender can have sent them both?
 fn same_sighting(a: &Sighting, b: &Sighting) -> bool {
     (a.start, a.end, a.ack, a.flags, a.tsval) == (b.start, b.end, b.ack, b.flags, b.tsval)
+        && same_or_unknown(a.ip_id, b.ip_id)
         && a.ts_ns.zip(b.ts_ns).is_some_and(|(a, b)| (a - b).abs() <= COPY_NS)
 }
 

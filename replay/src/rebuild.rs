@@ -158,6 +158,14 @@ impl Replay {
             self.sent(p.seq, space(p.len, p.flags.0), limit);
         } else if p.flags.ack() {
             self.acknowledged(p.ack, limit);
+            for (left, right) in p.sack.iter() {
+                let start = nearest(left, self.at.una);
+                let end = start + Position::from(right.wrapping_sub(left));
+                self.board.add(start, end, self.at.una, self.at.nxt);
+            }
+            if !p.sack.complete() {
+                self.board.forget(self.at.nxt);
+            }
         }
     }
 

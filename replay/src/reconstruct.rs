@@ -3,15 +3,23 @@
 //! Owns how samples and packets of one flow become rows, in two steps: [`match_flow`] for each flow by itself, then,
 //! when all matches of the capture have told how its clock differs, [`rows`]. Must not know files.
 
+use std::collections::HashMap;
+
 use tcpprobe_trace::join::{Match, PacketRow, Reason};
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
 use tcpprobe_trace::sample::{Kind, Sampled};
 
 use crate::clocks::{Clocks, Delay};
-use crate::matching::{Completeness, Found, has_copies, match_direction};
-use crate::packet::{Packet, TcpFlags};
+use crate::delays::UsualDelays;
+use crate::matching::{Completeness, Found, Matcher, has_copies, match_direction};
+use crate::packet::{Packet, TcpFlags, Tunnel};
 use crate::rebuild::{Known, rebuild};
 use crate::sightings::{Direction, FlowPacket, holes_before};
+
+/// A packet passes the tap of its own host within this, if no queue holds it.
+const SAME_HOST_NS: i64 = 1_000_000;
+/// No more ACKs than these wait for an application.
+const MOST_MERGED: u16 = 64;
 
 /// A flow's packets with their matches.
 pub(crate) struct Matched {
@@ -27,11 +35,18 @@ pub(crate) fn match_flow(flow: &FlowRow, samples: Vec<SampleRow>, all: &[Packet]
     let mut found = vec![Found::Nothing(Reason::NotSampled); packets.len()];
     let directions = [true, false].map(|is_out| Direction::new(is_out, &samples, all, packets));
     let copies = directions.iter().any(|d| has_copies(&d.captured));
-    for d in &directions {
-        let holes: Vec<u32> = d.of_samples.iter().map(|&i| holes_before[i as usize]).collect();
-        let sparse = flow.sampled == Sampled::Changes;
-        let completeness = Completeness { holes_before: &holes, sparse, copies };
-        for (&p, f) in d.of_packets.iter().zip(match_direction(&d.captured, &d.sampled, completeness)) {
+    let sparse = flow.sampled == Sampled::Changes;
+    let holes =
+        directions.each_ref().map(|d| d.of_samples.iter().map(|&i| holes_before[i as usize]).collect::<Vec<_>>());
+    let matchers = [0, 1].map(|i| {
+        let completeness = Completeness { holes_before: &holes[i], sparse, copies };
+        Matcher::new(i == 0, &directions[i].captured, &directions[i].sampled, completeness)
+    });
+    let usual = matchers.each_ref().map(Matcher::usual_delays);
+    let is_near = is_near(&usual[0], &usual[1]);
+    let mut ids_tell = false;
+    for ((d, matcher), usual) in directions.iter().zip(&matchers).zip(&usual) {
+        for (&p, f) in d.of_packets.iter().zip(match_direction(matcher, usual, is_near)) {
             // from positions in the direction's lists to positions in the flow's
             found[p as usize] = match f {
                 Found::Exact(s) => Found::Exact(d.of_samples[s as usize]),
@@ -39,12 +54,20 @@ pub(crate) fn match_flow(flow: &FlowRow, samples: Vec<SampleRow>, all: &[Packet]
                 nothing => nothing,
             };
         }
+        ids_tell = matcher.ids_tell();
     }
-    // where samples are left out on purpose, one that is not there tells nothing
-    if flow.sampled != Sampled::Changes {
-        merge_acks(&samples, all, packets, &holes_before, &mut found);
+    if ids_tell {
+        merge_acks(&samples, all, packets, &mut found);
     }
     Matched { samples, found, holes_before }
+}
+
+/// Was the capture taken at the socket's own host? Then nothing but a moment lies between the fastest packets of both
+/// directions and their samples; elsewhere it is a round trip.
+fn is_near(sent: &UsualDelays, received: &UsualDelays) -> bool {
+    let delays = |usual: &UsualDelays| usual.pairs.iter().map(|p| p.2).collect::<Vec<_>>();
+    let fastest = delays(sent).into_iter().min().zip(delays(received).into_iter().max());
+    fastest.is_some_and(|(sent, received)| sent.saturating_sub(received) < SAME_HOST_NS)
 }
 
 impl Matched {
@@ -58,45 +81,43 @@ impl Matched {
     }
 }
 
-/// Pure ACKs that waited while the application held the socket may have been merged into one, which carries the last
-/// one's acknowledgment number (`tcp_add_to_backlog`): the earlier ones are a part of it.
-fn merge_acks(
-    samples: &[SampleRow],
-    all: &[Packet],
-    packets: &[FlowPacket],
-    holes_before: &[u32],
-    found: &mut [Found],
-) {
-    let around = neighbours(packets, found);
-    let mut next: Option<u32> = None;
-    for i in (0..packets.len()).rev() {
-        let FlowPacket { index, is_out } = packets[i];
-        if is_out {
-            continue;
-        }
-        if let Some(s) = found[i].sample() {
-            next = Some(s);
-            continue;
-        }
-        let p = &all[index as usize];
+/// Pure ACKs that waited while the application held the socket may have been merged into one: its header is the first
+/// one's, its acknowledgment number the last one's (`tcp_add_to_backlog`). The identification of a sample's header
+/// proves it: then the packets from that one on are a part of the sample.
+fn merge_acks(samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket], found: &mut [Found]) {
+    let key = |ip_id: Option<u16>, seq: u32, tsval: Option<u32>| Some((ip_id.filter(|&i| i != 0)?, seq, tsval));
+    let received = samples.iter().zip(0u32..).filter(|(s, _)| s.kind == Kind::Ack && s.has_segment && s.len == 0);
+    let by_first: HashMap<_, u32> = received.filter_map(|(s, i)| Some((key(s.ip_id, s.seq, s.tsval)?, i))).collect();
+    let mut run: Option<(u32, &Packet)> = None;
+    for (i, packet) in packets.iter().enumerate().filter(|(_, packet)| !packet.is_out) {
+        let p = &all[packet.index as usize];
         let pure =
             p.len == 0 && p.flags.ack() && p.flags.0 & (TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0) == 0;
-        // where a sample is missing it may be this one's
-        if !pure || found[i] != Found::Nothing(Reason::NotSampled) || in_hole(around[i], holes_before) {
+        if !pure || found[i].sample().is_some() {
             continue;
         }
-        let Some(s) = next else { continue };
-        let sample = &samples[s as usize];
-        let merged = sample.kind == Kind::Ack
-            && sample.len == 0
-            && sample.seq == p.seq
-            && sample.tsval.is_some()
-            && sample.tsval == p.tsval
-            && (sample.ack.wrapping_sub(p.ack) as i32) > 0;
-        if merged {
+        if let Some(&s) = key(p.ip_id, p.seq, p.tsval).and_then(|k| by_first.get(&k))
+            && is_below(p.ack, samples[s as usize].ack)
+        {
             found[i] = Found::Within(s);
+            run = Some((s, p));
+            continue;
+        }
+        let Some((s, first)) = run else { continue };
+        let sample = &samples[s as usize];
+        let alike = (p.seq, p.tsval, p.tsecr) == (first.seq, first.tsval, first.tsecr);
+        let follows = p.ip_id.zip(first.ip_id).is_some_and(|(p, f)| p.wrapping_sub(f) <= MOST_MERGED);
+        if alike && follows && !is_below(sample.ack, p.ack) {
+            found[i] = if p.ack == sample.ack { Found::Exact(s) } else { Found::Within(s) };
+            // the last one of them
+            run = run.filter(|_| p.ack != sample.ack);
         }
     }
+}
+
+/// Is a sequence number before another?
+fn is_below(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
 }
 
 /// The rows of a flow's packets, in the order of the capture.
@@ -161,8 +182,8 @@ fn bare(flow_id: i64, p: &Packet, is_out: bool) -> PacketRow {
         delay_ns: None,
         carried: None,
         copy: 0,
-        interface: None,
-        tunnel: None,
+        interface: p.interface,
+        tunnel: p.tunnel.map(Tunnel::as_str),
         sacked_bytes: None,
         delay_variation_ns: None,
     }

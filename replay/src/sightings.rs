@@ -101,6 +101,8 @@ fn sightings_of_samples(samples: &[SampleRow], of: &[u32]) -> Vec<Sighting> {
                 flags: s.flags,
                 tsval: s.tsval,
                 ts_ns: Some(s.ts_ns),
+                ip_id: s.ip_id,
+                place: None,
             }
         })
         .collect()
@@ -144,6 +146,8 @@ fn sightings_of_packets(
                 flags: p.flags.0,
                 tsval: p.tsval,
                 ts_ns: p.ts_ns,
+                ip_id: p.ip_id,
+                place: p.interface.or(p.sll_type.map(|_| 0)).map(|i| (i, p.sll_type.unwrap_or(0))),
             }
         })
         .collect()
