@@ -6,6 +6,7 @@
 
 pub mod capture;
 mod clocks;
+mod copies;
 mod delays;
 mod echoes;
 mod flows;

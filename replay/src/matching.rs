@@ -67,7 +67,7 @@ fn empty_key(s: &Sighting) -> EmptyKey {
 }
 
 /// Sightings of one segment on several interfaces of a host are no farther apart, and no sender retransmits as soon.
-const COPY_NS: i64 = 10_000;
+pub(crate) const COPY_NS: i64 = 10_000;
 
 /// Packet and sample of one transmission on one host, if no queue holds the packet.
 const SAME_HOST_NS: i64 = 1_000_000;

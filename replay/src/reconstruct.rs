@@ -10,6 +10,7 @@ use tcpprobe_trace::reader::{FlowRow, SampleRow};
 use tcpprobe_trace::sample::{Kind, Sampled};
 
 use crate::clocks::{Clocks, Delay};
+use crate::copies;
 use crate::delays::UsualDelays;
 use crate::matching::{Completeness, Found, Matcher, has_copies, match_direction};
 use crate::packet::{Packet, TcpFlags, Tunnel};
@@ -131,6 +132,7 @@ pub(crate) fn rows(
     let Matched { samples, found, holes_before } = matched;
     let around = neighbours(packets, found);
     let ends = Ends::of(flow, samples);
+    let copies = copies::number(all, packets, found);
     let known = rebuild(samples, all, packets, found, clocks);
     let mut rows: Vec<PacketRow> = packets
         .iter()
@@ -138,6 +140,7 @@ pub(crate) fn rows(
         .map(|(i, packet)| {
             let p = &all[packet.index as usize];
             let mut row = bare(flow.id, p, packet.is_out);
+            row.copy = copies[i];
             match found[i] {
                 Found::Exact(s) | Found::Within(s) => {
                     let sample = &samples[s as usize];
