@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Arguments, Trial};
 use tcpprobe_fixtures::sim::listing::list;
+use tcpprobe_fixtures::sim::thinning::Nearness;
 use tcpprobe_fixtures::sim::verdict::{Share, Verdict, compare};
 use tcpprobe_fixtures::sim::world::World;
 use tcpprobe_fixtures::sim::worlds::{WORLDS, by_name};
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let mut trials = vec![
         Trial::test("regressions", || regressions().map_err(|e| format!("{e:#}").into())),
         Trial::test("every_feature_occurs", || every_feature_occurs().map_err(|e| format!("{e:#}").into())),
+        Trial::test("thinned", || thinned().map_err(|e| format!("{e:#}").into())),
         Trial::test("enough_connections", || enough_connections().map_err(|e| format!("{e:#}").into())),
     ];
     let only = var("TCPPROBE_SIM_WORLD").ok();
@@ -147,6 +149,40 @@ fn every_feature_occurs() -> Result<()> {
     let never: Vec<&str> = all.named().into_iter().filter(|(_, n)| *n == 0).map(|(name, _)| name).collect();
     eprintln!("{:?}", all.named());
     ensure!(never.is_empty(), "never happened: {never:?}");
+    Ok(())
+}
+
+/// What a thinned trace says of the window is what the full one said.
+fn thinned() -> Result<()> {
+    let only = var("TCPPROBE_SIM_WORLD").ok();
+    for world in WORLDS.iter().filter(|w| w.recorder.holes == 0 && only.as_ref().is_none_or(|name| name == w.name)) {
+        let (mut thin, mut full) = (Nearness::default(), Nearness::default());
+        let seeds = match number("TCPPROBE_SIM_SEED")? {
+            Some(seed) => seed..seed + 1,
+            None => 0..3,
+        };
+        let mut first = String::new();
+        for seed in seeds {
+            let recording = simulate(world, seed);
+            let (_, rows) = joined(&recording)?;
+            full.add(&recording.nearness(&recording, &rows, &mut Vec::new()));
+            let less = recording.thinned();
+            let (_, rows) = joined(&less)?;
+            let mut faults = Vec::new();
+            thin.add(&recording.nearness(&less, &rows, &mut faults));
+            for (connection, number, what) in faults.iter().take(5) {
+                let _ = writeln!(first, "  seed {seed} connection {connection} packet {number} {what}");
+            }
+            if let Some(connection) = self::number("TCPPROBE_SIM_FLOW")? {
+                let marked = faults.iter().map(|f| f.1).collect();
+                eprintln!("{}", list(&recording, connection as usize, &[], &marked));
+                for (_, number, what) in faults.iter().filter(|f| f.0 == connection as usize) {
+                    eprintln!("packet {number} {what}");
+                }
+            }
+        }
+        eprintln!("thinned {}: {thin:?}\n   full: {full:?}\n{first}", world.name);
+    }
     Ok(())
 }
 
