@@ -1,0 +1,164 @@
+//! Simulated recordings of many connections, joined, and every row compared with the truth. One test for each world.
+//!
+//! `TCPPROBE_SIM_SEEDS=N` runs N recordings of each world, `TCPPROBE_SIM_WORLD` and `TCPPROBE_SIM_SEED` a single one,
+//! `TCPPROBE_SIM_DUMP=1` lists the connections that a fault is on, `TCPPROBE_SIM_FLOW=N` a connection of one's choice.
+
+mod soundness;
+mod thinned;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env::var;
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use libtest_mimic::{Arguments, Trial};
+use tcpprobe_fixtures::sim::listing::list;
+use tcpprobe_fixtures::sim::verdict::{Share, Verdict, compare};
+use tcpprobe_fixtures::sim::world::World;
+use tcpprobe_fixtures::sim::worlds::{WORLDS, by_name};
+use tcpprobe_fixtures::sim::{Recording, simulate};
+use tcpprobe_replay::join::join;
+use tcpprobe_trace::join::PacketRow;
+
+/// Recordings of each world. With all worlds these are more than 10,000 connections.
+const SEEDS: u64 = 12;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let mut trials = vec![
+        trial("regressions".into(), regressions),
+        trial("enough_connections".into(), enough_connections),
+        trial("every_feature_occurs".into(), soundness::every_feature_occurs),
+        trial("what_is_over_was_delivered".into(), soundness::what_is_over_was_delivered),
+        trial("the_truth_is_consistent".into(), soundness::the_truth_is_consistent),
+        trial("a_seed_says_everything".into(), soundness::a_seed_says_everything),
+    ];
+    let only = var("TCPPROBE_SIM_WORLD").ok();
+    for world in WORLDS.iter().filter(|w| only.as_ref().is_none_or(|name| name == w.name)) {
+        trials.push(trial(format!("world_{}", world.name), || world_is_right(world)));
+        if thinned::can_be_told(world) {
+            trials.push(trial(format!("thinned_{}", world.name), || thinned::is_near(world)));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial(name: String, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, || test().map_err(|e| format!("{e:#}").into()))
+}
+
+fn number(name: &str) -> Result<Option<u64>> {
+    match var(name) {
+        Ok(text) => Ok(Some(text.parse().with_context(|| format!("{name}={text} is no number"))?)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The seeds to run: so many, where nothing else is asked for.
+fn seeds(usual: u64) -> Result<Range<u64>> {
+    Ok(match number("TCPPROBE_SIM_SEED")? {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("TCPPROBE_SIM_SEEDS")?.unwrap_or(usual),
+    })
+}
+
+fn world_is_right(world: &World) -> Result<()> {
+    let mut shares = [Share::default(); 2];
+    let mut missed: BTreeMap<String, (u64, String)> = BTreeMap::new();
+    let mut faults = String::new();
+    let mut wrong = 0;
+    for seed in seeds(SEEDS)? {
+        let recording = simulate(world, seed);
+        let (verdict, rows) = joined(&recording)?;
+        for (all, one) in shares.iter_mut().zip(verdict.shares) {
+            all.there += one.there;
+            all.found += one.found;
+        }
+        for (words, n) in &verdict.missed {
+            let first = verdict.examples[words];
+            let entry = missed
+                .entry(words.clone())
+                .or_insert((0, format!("seed {seed} connection {} packet {}", first.0, first.1)));
+            entry.0 += n;
+        }
+        wrong += verdict.wrong.len();
+        if wrong < MOST_SHOWN || var("TCPPROBE_SIM_SEED").is_ok() {
+            faults += &words(&recording, &verdict, &rows);
+        }
+        if let Some(connection) = number("TCPPROBE_SIM_FLOW")? {
+            eprintln!("{}", list(&recording, connection as usize, &rows, &BTreeSet::new()));
+        }
+    }
+    let [data, empty] = shares;
+    let summary = format!(
+        "{}: {} of {} packets with data, {} of {} others have their sample; {wrong} wrong; missed: {missed:?}",
+        world.name, data.found, data.there, empty.found, empty.there
+    );
+    eprintln!("{summary}");
+    ensure!(wrong == 0, "{wrong} wrong rows\n{faults}\n{summary}");
+    for (share, floor, what) in [(data, world.floor[0], "with data"), (empty, world.floor[1], "others")] {
+        ensure!(share.found * 1000 >= share.there * u64::from(floor), "too few packets ({what}) found: {summary}");
+    }
+    Ok(())
+}
+
+const MOST_SHOWN: usize = 20;
+
+/// What is wrong, in words, and how to see it again.
+fn words(recording: &Recording, verdict: &Verdict, rows: &[PacketRow]) -> String {
+    let mut text = String::new();
+    let (world, seed) = (recording.world.name, recording.seed);
+    for w in verdict.wrong.iter().take(MOST_SHOWN) {
+        let _ = writeln!(text, "world {world} seed {seed} connection {} packet {}: {}", w.connection, w.number, w.what);
+    }
+    if !verdict.wrong.is_empty() {
+        let _ = writeln!(text, "  again: TCPPROBE_SIM_WORLD={world} TCPPROBE_SIM_SEED={seed} TCPPROBE_SIM_DUMP=1");
+    }
+    if var("TCPPROBE_SIM_DUMP").is_ok() {
+        let mut by_connection: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
+        for w in &verdict.wrong {
+            by_connection.entry(w.connection).or_default().insert(w.number);
+        }
+        for (connection, numbers) in by_connection {
+            let _ = writeln!(text, "connection {connection}\n{}", list(recording, connection, rows, &numbers));
+        }
+    }
+    text
+}
+
+fn joined(recording: &Recording) -> Result<(Verdict, Vec<PacketRow>)> {
+    // in memory where that is possible: a disk's delays would be most of the time
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? };
+    let (trace, capture) = (folder.path().join("trace.db"), folder.path().join("trace.pcap"));
+    recording.write_trace(&trace)?;
+    recording.write_capture(&capture)?;
+    let rows = join(&trace, &capture)?.packets;
+    Ok((compare(recording, &rows), rows))
+}
+
+/// What once went wrong.
+fn regressions() -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/regressions.txt");
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let mut faults = String::new();
+    for line in text.lines().map(|l| l.split('#').next().unwrap_or("").trim()).filter(|l| !l.is_empty()) {
+        let mut parts = line.split_whitespace();
+        let (Some(world), Some(seed)) = (parts.next(), parts.next()) else { bail!("`{line}` is no world and seed") };
+        let world = by_name(world).with_context(|| format!("there is no world {world}"))?;
+        let recording = simulate(world, seed.parse().with_context(|| format!("`{line}`"))?);
+        let (verdict, rows) = joined(&recording)?;
+        faults += &words(&recording, &verdict, &rows);
+    }
+    ensure!(faults.is_empty(), "{faults}");
+    Ok(())
+}
+
+fn enough_connections() -> Result<()> {
+    let connections: u64 = WORLDS.iter().map(|w| u64::from(w.connections) * SEEDS).sum();
+    ensure!(connections >= 10_000, "{connections} connections");
+    Ok(())
+}
