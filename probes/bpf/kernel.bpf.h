@@ -103,6 +103,8 @@ struct minmax {
 } KERNEL_TYPE;
 
 struct tcp_options_received {
+	u32 rcv_tsval;
+	u16 saw_tstamp : 1;
 	u16 wscale_ok : 1;
 	u16 snd_wscale : 4;
 	u16 rcv_wscale : 4;

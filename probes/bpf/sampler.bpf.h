@@ -447,6 +447,10 @@ INLINE int TWIN(on_state)(struct sock *sk, int old_state, int new_state)
 		g.ack = READ(tp->snd_una);
 		g.flags = TCPHDR_SYN | TCPHDR_ACK;
 		g.has = HAS_SEGMENT;
+		if (READ_BITS(tp, rx_opt.saw_tstamp)) {
+			g.tsval = READ(tp->rx_opt.rcv_tsval);
+			g.has |= HAS_TSVAL;
+		}
 	}
 	if (new_state == TCP_ESTABLISHED || new_state == TCP_CLOSE)
 		TWIN(announce)(f, tp, new_state);

@@ -85,6 +85,23 @@ pub(crate) struct Completeness<'a> {
     pub(crate) copies: bool,
 }
 
+/// The samples that each packet could have.
+#[derive(Default)]
+struct Candidates {
+    /// For each packet the end of its samples in the list, which begin where the ones of the packet before end.
+    ends: Vec<usize>,
+    flat: Vec<u32>,
+}
+
+impl Candidates {
+    /// Ascending.
+    fn of(&self, packet: u32) -> &[u32] {
+        let packet = packet as usize;
+        let begin = packet.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.flat[begin..self.ends[packet]]
+    }
+}
+
 /// Matches one direction of a flow.
 pub(crate) struct Matcher<'a> {
     packets: &'a [Sighting],
@@ -94,6 +111,7 @@ pub(crate) struct Matcher<'a> {
     packet_spans: Spans,
     empty_samples: HashMap<EmptyKey, Vec<u32>>,
     empty_packets: HashMap<EmptyKey, Vec<u32>>,
+    candidates: Candidates,
     /// Do identifications tell transmissions apart?
     ids: bool,
     /// Did the recorded socket send this direction's packets?
@@ -103,15 +121,15 @@ pub(crate) struct Matcher<'a> {
 /// Finds each packet's sample. `is_near`: the capture was taken at the socket's own host, where nothing overtakes.
 pub(crate) fn match_direction(matcher: &Matcher<'_>, usual: &UsualDelays, is_near: bool) -> Vec<Found> {
     let packets = matcher.packets;
-    let (mut candidates, mut rivals) = (Vec::new(), Vec::new());
+    let mut rivals = Vec::new();
     let mut by_time: Vec<(u32, u32)> = Vec::new();
     let mut found: Vec<Found> = (0..packets.len() as u32)
         .map(|p| {
-            matcher.candidates(p, &mut candidates);
-            match candidates.as_slice() {
+            let candidates = matcher.candidates.of(p);
+            match candidates {
                 [] => Found::Nothing(Reason::NotSampled),
                 [only] => {
-                    matcher.rivals(p, &candidates, &mut rivals);
+                    matcher.rivals(p, candidates, &mut rivals);
                     matcher.lone(p, *only, &rivals, usual)
                 }
                 several => {
@@ -163,20 +181,31 @@ impl<'a> Matcher<'a> {
             packet_spans: spans(packets),
             empty_samples: empties(samples),
             empty_packets: empties(packets),
+            candidates: Candidates::default(),
             ids: false,
             is_out,
         };
-        let mut candidates = Vec::new();
-        let lone = (0..packets.len() as u32).filter_map(|p| {
-            matcher.candidates(p, &mut candidates);
-            match candidates[..] {
-                [only] => Some((&packets[p as usize], &samples[only as usize])),
-                _ => None,
-            }
+        matcher.candidates = matcher.all_candidates();
+        let lone = (0..packets.len() as u32).filter_map(|p| match matcher.candidates.of(p) {
+            [only] => Some((&packets[p as usize], &samples[*only as usize])),
+            _ => None,
         });
-        let ids = are_telling(lone, samples, is_out);
-        matcher.ids = ids;
+        if are_telling(lone, samples, is_out) {
+            matcher.ids = true;
+            matcher.candidates = matcher.all_candidates();
+        }
         matcher
+    }
+
+    fn all_candidates(&self) -> Candidates {
+        let mut all = Candidates { ends: Vec::with_capacity(self.packets.len()), flat: Vec::new() };
+        let mut of_one = Vec::new();
+        for p in 0..self.packets.len() as u32 {
+            self.candidates(p, &mut of_one);
+            all.flat.extend_from_slice(&of_one);
+            all.ends.push(all.flat.len());
+        }
+        all
     }
 
     /// What their identifications say of a packet and a sample.
@@ -210,26 +239,20 @@ impl<'a> Matcher<'a> {
     /// The packets that could have these samples too, this one among them, ascending.
     fn rivals(&self, packet: u32, candidates: &[u32], into: &mut Vec<u32>) {
         let p = &self.packets[packet as usize];
-        // a timestamp value tells packets apart only where the samples have theirs
-        let stamped = candidates.iter().all(|&s| self.samples[s as usize].tsval.is_some());
         covering(p, &self.packet_spans, &self.empty_packets, into);
         into.retain(|&r| {
-            let r = &self.packets[r as usize];
-            (!stamped || same_or_unknown(p.tsval, r.tsval))
-                && same_kind(p, r)
-                && same_place(p, r)
-                && candidates.iter().any(|&s| self.kinship(r, s) != Kinship::Other)
+            same_place(p, &self.packets[r as usize])
+                && self.candidates.of(r).iter().any(|s| candidates.binary_search(s).is_ok())
         });
     }
 
     /// The delays of packets whose sample is beyond doubt: nothing else could be theirs, nor it another's.
     pub(crate) fn usual_delays(&self) -> UsualDelays {
-        let (mut candidates, mut rivals) = (Vec::new(), Vec::new());
+        let mut rivals = Vec::new();
         let mut pairs = Vec::new();
         for p in 0..self.packets.len() as u32 {
-            self.candidates(p, &mut candidates);
-            if let [only] = candidates.as_slice() {
-                self.rivals(p, &candidates, &mut rivals);
+            if let [only] = self.candidates.of(p) {
+                self.rivals(p, &[*only], &mut rivals);
                 let undisputed = rivals.iter().all(|&r| r == p || self.are_copies(p, r));
                 if let (true, Some(delay)) = (undisputed, self.delay(p, *only)) {
                     pairs.push((p, *only, delay));
@@ -242,11 +265,24 @@ impl<'a> Matcher<'a> {
     /// Is the only sample that a packet could have its own?
     fn lone(&self, packet: u32, sample: u32, rivals: &[u32], usual: &UsualDelays) -> Found {
         let (p, s) = (&self.packets[packet as usize], &self.samples[sample as usize]);
-        let others = rivals.iter().filter(|&&r| r != packet && !self.are_copies(packet, r)).count();
+        let kin = self.kinship(p, sample);
+        let is_its = |r: u32| self.kinship(&self.packets[r as usize], sample) == Kinship::Same;
+        let others = rivals
+            .iter()
+            .filter(|&&r| r != packet && !self.are_copies(packet, r) && (kin != Kinship::Same || is_its(r)))
+            .count();
         let incomplete = self.incomplete_around(&[sample]);
-        // one transmission, however often it was seen; of what arrived twice, one may have lost its sample
-        if self.kinship(p, sample) == Kinship::Same && (self.is_out || others == 0 || !incomplete) {
-            return self.verdict(packet, sample);
+        // what may be a part of it cannot be where its very packet is
+        if kin != Kinship::Same && rivals.iter().any(|&r| self.packets[r as usize].start == p.start && is_its(r)) {
+            return Found::Nothing(Reason::NotSampled);
+        }
+        if kin == Kinship::Same {
+            // one transmission, however often it was seen; what arrives twice is processed twice
+            return match (self.is_out || others == 0 || self.fits_alone(packet, sample, rivals, usual), incomplete) {
+                (true, _) => self.verdict(packet, sample),
+                (false, true) => Found::Nothing(Reason::Hole),
+                (false, false) => Found::Nothing(Reason::Ambiguous),
+            };
         }
         // ACKs alike in every field follow each other closely: beside a hole this may be another one's sample
         if p.start == p.end && self.hole_is_near(sample) {
@@ -445,16 +481,18 @@ fn same_sighting(a: &Sighting, b: &Sighting) -> bool {
 
 /// Are there copies among these packets? Duplicate ACKs can be alike and close; data is not sent twice at once.
 pub(crate) fn has_copies(packets: &[Sighting]) -> bool {
-    let mut data = packets.iter().filter(|p| p.end > p.start);
+    let (mut count, mut again) = (0u64, 0u64);
     let mut recent: std::collections::VecDeque<&Sighting> = std::collections::VecDeque::new();
-    data.any(|p| {
+    for p in packets.iter().filter(|p| p.end > p.start) {
         while recent.front().is_some_and(|r| p.ts_ns.zip(r.ts_ns).is_none_or(|(p, r)| (p - r).abs() > COPY_NS)) {
             recent.pop_front();
         }
-        let seen = recent.iter().any(|r| same_sighting(p, r));
+        count += 1;
+        again += u64::from(recent.iter().any(|r| same_sighting(p, r)));
         recent.push_back(p);
-        seen
-    })
+    }
+    // a mirrored port shows every packet twice; a network that doubles some does not
+    again * 4 > count
 }
 
 /// A reset is never a part of data, nor the other way round.

@@ -63,8 +63,12 @@ pub(crate) fn serves(samples: &[SampleRow], i: usize, is_out: bool) -> bool {
         (Kind::Ack, Phase::After) => !samples[..i].iter().rev().find(|b| b.kind == Kind::Ack).is_some_and(|b| {
             b.phase == Phase::Before && (b.seq, b.len, b.ack, b.flags) == (s.seq, s.len, s.ack, s.flags)
         }),
-        // a change of state names a segment where one made it (the SYN-ACK)
-        (Kind::Ack | Kind::State, _) => true,
+        // a change of state names a segment where one made it (the SYN-ACK), which may have a sample of its own
+        (Kind::State, _) => !i.checked_sub(1).is_some_and(|b| {
+            let b = &samples[b];
+            b.kind == Kind::Ack && b.phase == Phase::Before && (b.seq, b.ack, b.flags) == (s.seq, s.ack, s.flags)
+        }),
+        (Kind::Ack, _) => true,
     }
 }
 
