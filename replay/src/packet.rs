@@ -1,7 +1,7 @@
 //! One captured TCP segment: what its headers say, from the link layer up to the TCP options.
 //!
-//! Pure functions from bytes to numbers; knows nothing of capture files, of samples or of flows. Tunnels are not
-//! opened: a segment inside GRE, VXLAN or IP-in-IP counts as "not TCP".
+//! Pure functions from bytes to numbers; knows nothing of capture files, of samples or of flows. Tunnels are opened:
+//! a packet is the innermost segment, with the addresses of the IP header around it.
 
 mod flags;
 mod ip;
@@ -12,6 +12,8 @@ mod tcp;
 mod tunnel;
 
 use std::net::IpAddr;
+
+use etherparse::ip_number;
 
 pub use flags::TcpFlags;
 pub use link::LinkType;
@@ -29,7 +31,7 @@ pub struct Packet {
     /// Capture time in ns since the Unix epoch. `None`: the file has no time for this frame (simple packet block), or
     /// one that does not fit (before 1677, after 2262).
     pub ts_ns: Option<i64>,
-    /// Source address; an IPv4-mapped IPv6 address (::ffff:a.b.c.d) is given as IPv4.
+    /// Source address, of the inner header in a tunnel; an IPv4-mapped IPv6 address (::ffff:a.b.c.d) is given as IPv4.
     pub src: IpAddr,
     /// Destination address, in the same form as `src`.
     pub dst: IpAddr,
@@ -58,7 +60,7 @@ pub struct Packet {
     pub ip_id: Option<u16>,
     /// Time to live or hop limit of that header.
     pub ttl: u8,
-    /// Where it was captured: the interface's index by the LINUX_SLL2 header, or else its number in a pcapng file
+    /// Where it was captured: the interface's index by the LINUX_SLL2 or NFLOG header, or else its number in a pcapng file
     /// that has described several, counted over all sections. `None`: the capture does not say.
     pub interface: Option<u32>,
     /// Packet type of the LINUX_SLL or LINUX_SLL2 header: 0 for this host, 1 broadcast, 2 multicast, 3 for another
@@ -120,12 +122,15 @@ impl Segment {
     }
 }
 
+/// How many tunnels within each other are opened. Real networks have two, of a virtual machine's host and of its own.
+pub const MAX_TUNNELS: usize = 4;
+
 /// What a frame turned out to be. Every frame is exactly one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decoded {
     /// A TCP segment.
     Tcp(Segment),
-    /// Certainly no TCP segment: ARP, UDP, a tunnel, …
+    /// No TCP segment that could be read: ARP, UDP, a tunnel of another kind, …
     NotTcp,
     /// It may have been one, but the bytes do not say enough.
     Skipped(SkipReason),
@@ -135,7 +140,7 @@ pub enum Decoded {
 ///
 /// `orig_len` is the frame's length on the wire in bytes. It stands in for the IP length where that is 0, as in
 /// super-packets that the network card has yet to cut (TSO) or that exceed 64 KiB (BIG TCP). Otherwise the IP length
-/// wins, as short Ethernet frames are padded.
+/// wins, as short Ethernet frames are padded; in a tunnel, that of the inner header.
 pub fn decode(link: LinkType, data: &[u8], orig_len: u32) -> Decoded {
     match segment(link, data, orig_len) {
         Ok(segment) => Decoded::Tcp(segment),
@@ -148,10 +153,20 @@ fn segment(link: LinkType, data: &[u8], orig_len: u32) -> Result<Segment, Stop> 
     let network = link::strip(link, data)?;
     // A frame cannot have been shorter than what was captured of it, whatever the file says.
     let wire_len = (orig_len as usize).max(data.len()).saturating_sub(network.offset);
-    let ip_bytes = data.get(network.offset..).ok_or(SkipReason::CutLinkHeader)?;
-    let datagram = ip::datagram(network.version, ip_bytes, u32::try_from(wire_len).unwrap_or(u32::MAX))?;
-    let segment = tcp::segment(&datagram)?;
-    Ok(Segment { interface: network.interface, sll_type: network.sll_type, ..segment })
+    let mut packet = data.get(network.offset..).ok_or(SkipReason::CutLinkHeader)?;
+    let mut wire_len = u32::try_from(wire_len).unwrap_or(u32::MAX);
+    let (mut version, mut tunnel) = (network.version, None);
+    for _ in 0..=MAX_TUNNELS {
+        let datagram = ip::datagram(version, packet, wire_len)?;
+        if datagram.protocol == ip_number::TCP {
+            let segment = tcp::segment(&datagram)?;
+            return Ok(Segment { interface: network.interface, sll_type: network.sll_type, tunnel, ..segment });
+        }
+        let inner = tunnel::open(&datagram)?;
+        (version, packet, wire_len) = (inner.version, inner.packet, inner.wire_len);
+        tunnel.get_or_insert(inner.tunnel);
+    }
+    Err(SkipReason::TooManyTunnels.into())
 }
 
 /// The big-endian u16 at byte `at`, if it was captured.

@@ -1,4 +1,4 @@
-//! IP layer: from an IP header to the TCP header, with the length that IP gives to it.
+//! IP layer: from an IP header to the payload, with the length that IP gives to it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,14 +9,16 @@ use super::link::Version;
 use super::skip::Stop;
 use super::{SkipReason, be16, be32};
 
-/// A TCP segment as IP sees it.
+/// An IP packet that holds TCP, or that may be a tunnel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Datagram<'a> {
     pub(super) src: IpAddr,
     pub(super) dst: IpAddr,
-    /// What was captured of TCP header and payload, never more than `len`.
-    pub(super) tcp: &'a [u8],
-    /// TCP header and payload in bytes, as IP says.
+    /// What the payload is: TCP, or what [`super::tunnel`] opens.
+    pub(super) protocol: IpNumber,
+    /// What was captured of the payload, never more than `len`.
+    pub(super) payload: &'a [u8],
+    /// The payload in bytes, as IP says.
     pub(super) len: u32,
     /// The first of several fragments: `len` is this fragment's share.
     pub(super) fragment: bool,
@@ -63,7 +65,7 @@ fn ipv4<'a>(ip: &LaxIpv4Slice<'a>, extensions: Result<(), SkipReason>, wire_len:
     }
     extensions?;
     let payload = ip.payload();
-    only_tcp(payload.ip_number)?;
+    readable(payload.ip_number)?;
     let auth_len = ip.extensions().auth.map_or(0, |auth| auth.slice().len());
     let total_len = match header.total_len() {
         0 => wire_len,
@@ -72,7 +74,8 @@ fn ipv4<'a>(ip: &LaxIpv4Slice<'a>, extensions: Result<(), SkipReason>, wire_len:
     Ok(Datagram {
         src: Ipv4Addr::from(header.source()).into(),
         dst: Ipv4Addr::from(header.destination()).into(),
-        tcp: payload.payload,
+        protocol: payload.ip_number,
+        payload: payload.payload,
         len: minus(total_len, header.slice().len() + auth_len)?,
         fragment: payload.fragmented,
         id: Some(header.identification()),
@@ -97,7 +100,7 @@ fn ipv6<'a>(ip: &LaxIpv6Slice<'a>, extensions: Result<(), SkipReason>, wire_len:
     }
     extensions?;
     let payload = ip.payload();
-    only_tcp(payload.ip_number)?;
+    readable(payload.ip_number)?;
     let payload_len = match header.payload_length() {
         0 => match jumbo_len {
             Some(jumbo_len) => jumbo_len,
@@ -108,7 +111,8 @@ fn ipv6<'a>(ip: &LaxIpv6Slice<'a>, extensions: Result<(), SkipReason>, wire_len:
     Ok(Datagram {
         src: canonical(header.source()),
         dst: canonical(header.destination()),
-        tcp: payload.payload,
+        protocol: payload.ip_number,
+        payload: payload.payload,
         len: minus(payload_len, ip.extensions().slice().len())?,
         fragment: payload.fragmented,
         id: None,
@@ -159,18 +163,23 @@ fn jumbo_payload_len(hop_by_hop: &[u8]) -> Option<u32> {
     }
 }
 
-/// A fragment without ports: skipped if TCP may be in it, behind further headers or not.
+/// A fragment without ports: skipped if TCP may be in it, behind further headers, in a tunnel or not. Not so for UDP:
+/// hardly any of its fragments are of a tunnel.
 fn later_fragment(next: IpNumber) -> Stop {
     match next {
         ip_number::TCP | ip_number::AUTH | ip_number::IPV6_DEST_OPTIONS | ip_number::IPV6_ROUTE => {
             SkipReason::LaterFragment.into()
         }
+        ip_number::IPV4 | ip_number::IPV6 | ip_number::GRE => SkipReason::LaterFragment.into(),
         _ => Stop::NotTcp,
     }
 }
 
-fn only_tcp(number: IpNumber) -> Result<(), Stop> {
-    if number == ip_number::TCP { Ok(()) } else { Err(Stop::NotTcp) }
+fn readable(protocol: IpNumber) -> Result<(), Stop> {
+    match protocol {
+        ip_number::TCP | ip_number::UDP | ip_number::IPV4 | ip_number::IPV6 | ip_number::GRE => Ok(()),
+        _ => Err(Stop::NotTcp),
+    }
 }
 
 /// What is left of an IP length without its headers; less than nothing is no valid packet.

@@ -1,9 +1,15 @@
 //! Link layer: from a frame to the start of its IP header.
 
+mod ethertype;
+mod nflog;
+mod ppp;
+
 use std::fmt;
 
 use super::skip::Stop;
 use super::{SkipReason, be16, be32};
+
+pub(super) use ethertype::{ethernet, ethertype};
 
 /// A capture's link type, as files number them (<https://www.tcpdump.org/linktypes.html>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,10 +20,16 @@ impl LinkType {
     pub const NULL: Self = Self(0);
     /// Ethernet.
     pub const EN10MB: Self = Self(1);
+    /// PPP, with or without the address and control bytes of HDLC-like framing.
+    pub const PPP: Self = Self(9);
     /// IP without a link header, as some BSDs number it.
     pub const RAW_BSD: Self = Self(12);
     /// IP without a link header, as OpenBSD numbers it.
     pub const RAW_OPENBSD: Self = Self(14);
+    /// PPP in HDLC-like framing, or Cisco HDLC.
+    pub const PPP_HDLC: Self = Self(50);
+    /// PPPoE without the Ethernet header.
+    pub const PPP_ETHER: Self = Self(51);
     /// IP without a link header.
     pub const RAW: Self = Self(101);
     /// OpenBSD loopback: a 4-byte address family, big-endian.
@@ -28,20 +40,26 @@ impl LinkType {
     pub const IPV4: Self = Self(228);
     /// IPv6 without a link header.
     pub const IPV6: Self = Self(229);
+    /// Linux netfilter's log messages.
+    pub const NFLOG: Self = Self(239);
     /// Linux "cooked" capture, version 2.
     pub const LINUX_SLL2: Self = Self(276);
 
     /// All link types that [`decode`](super::decode) reads.
-    pub const SUPPORTED: [Self; 10] = [
+    pub const SUPPORTED: [Self; 14] = [
         Self::NULL,
         Self::EN10MB,
+        Self::PPP,
         Self::RAW_BSD,
         Self::RAW_OPENBSD,
+        Self::PPP_HDLC,
+        Self::PPP_ETHER,
         Self::RAW,
         Self::LOOP,
         Self::LINUX_SLL,
         Self::IPV4,
         Self::IPV6,
+        Self::NFLOG,
         Self::LINUX_SLL2,
     ];
 
@@ -50,11 +68,15 @@ impl LinkType {
         Some(match self {
             Self::NULL => "NULL",
             Self::EN10MB => "EN10MB",
+            Self::PPP => "PPP",
             Self::RAW | Self::RAW_BSD | Self::RAW_OPENBSD => "RAW",
+            Self::PPP_HDLC => "PPP_SERIAL",
+            Self::PPP_ETHER => "PPP_ETHER",
             Self::LOOP => "LOOP",
             Self::LINUX_SLL => "LINUX_SLL",
             Self::IPV4 => "IPV4",
             Self::IPV6 => "IPV6",
+            Self::NFLOG => "NFLOG",
             Self::LINUX_SLL2 => "LINUX_SLL2",
             _ => return None,
         })
@@ -85,14 +107,14 @@ pub(super) struct Network {
     pub(super) version: Version,
     /// Where the IP header starts, in bytes.
     pub(super) offset: usize,
-    /// Index of the interface, in LINUX_SLL2.
+    /// Index of the interface, in LINUX_SLL2 and NFLOG.
     pub(super) interface: Option<u32>,
     /// Packet type, in LINUX_SLL and LINUX_SLL2.
     pub(super) sll_type: Option<u8>,
 }
 
 impl Network {
-    fn new(version: Version, offset: usize) -> Self {
+    pub(super) fn new(version: Version, offset: usize) -> Self {
         Self { version, offset, interface: None, sll_type: None }
     }
 }
@@ -103,7 +125,7 @@ const ARPHRD_NETLINK: u16 = 824;
 /// Finds the IP header of a frame.
 pub(super) fn strip(link: LinkType, data: &[u8]) -> Result<Network, Stop> {
     match link {
-        LinkType::EN10MB => ethertype(be16(data, 12).ok_or(SkipReason::CutLinkHeader)?, 14, data),
+        LinkType::EN10MB => ethernet(0, data),
         LinkType::LINUX_SLL => {
             let sll_type = be16(data, 0).and_then(|kind| u8::try_from(kind).ok());
             Ok(Network { sll_type, ..cooked(data, 16, 14, 2)? })
@@ -115,6 +137,10 @@ pub(super) fn strip(link: LinkType, data: &[u8]) -> Result<Network, Stop> {
         LinkType::NULL | LinkType::LOOP => family(be32(data, 0).ok_or(SkipReason::CutLinkHeader)?),
         LinkType::IPV4 => Ok(Network::new(Version::V4, 0)),
         LinkType::IPV6 => Ok(Network::new(Version::V6, 0)),
+        LinkType::PPP => ppp::framed(0, data),
+        LinkType::PPP_HDLC => ppp::hdlc(data),
+        LinkType::PPP_ETHER => ppp::over_ethernet(0, data),
+        LinkType::NFLOG => nflog::strip(data),
         _ => Err(SkipReason::UnsupportedLinkType.into()),
     }
 }
@@ -138,39 +164,4 @@ fn family(family: u32) -> Result<Network, Stop> {
         _ => return Err(Stop::NotTcp),
     };
     Ok(Network::new(version, 4))
-}
-
-/// Follows VLAN tags and MPLS labels, any number of them, from an EtherType whose payload starts at `offset`.
-fn ethertype(mut ethertype: u16, mut offset: usize, data: &[u8]) -> Result<Network, Stop> {
-    loop {
-        match ethertype {
-            0x0800 => return Ok(Network::new(Version::V4, offset)),
-            0x86dd => return Ok(Network::new(Version::V6, offset)),
-            // 802.1Q, 802.1ad, and the type that came before 802.1ad: 2 bytes of tag, then the next EtherType.
-            0x8100 | 0x88a8 | 0x9100 => {
-                ethertype = be16(data, offset + 2).ok_or(SkipReason::CutLinkHeader)?;
-                offset += 4;
-            }
-            0x8847 | 0x8848 => return mpls(offset, data),
-            _ => return Err(Stop::NotTcp),
-        }
-    }
-}
-
-/// MPLS (RFC 3032): labels of 4 bytes, up to the one that is marked as the bottom. What follows is not announced; as
-/// routers do, take it for IP where its first four bits are an IP version.
-fn mpls(mut offset: usize, data: &[u8]) -> Result<Network, Stop> {
-    const BOTTOM_OF_STACK: u32 = 0x100;
-    loop {
-        let label = be32(data, offset).ok_or(SkipReason::CutLinkHeader)?;
-        offset += 4;
-        if label & BOTTOM_OF_STACK != 0 {
-            break;
-        }
-    }
-    match data.get(offset).ok_or(SkipReason::CutIpHeader)? >> 4 {
-        4 => Ok(Network::new(Version::V4, offset)),
-        6 => Ok(Network::new(Version::V6, offset)),
-        _ => Err(Stop::NotTcp),
-    }
 }

@@ -9,6 +9,8 @@ pub enum SkipReason {
     UnsupportedLinkType,
     /// The captured bytes end in the link header, or in VLAN tags or MPLS labels.
     CutLinkHeader,
+    /// The captured bytes, or the first fragment, end in a tunnel's header, or in the link header inside of it.
+    CutTunnelHeader,
     /// The captured bytes end in the IP header.
     CutIpHeader,
     /// The captured bytes end in an IPv6 extension header or in the authentication header.
@@ -21,19 +23,23 @@ pub enum SkipReason {
     MalformedTcpHeader,
     /// A fragment with offset above 0: it has no TCP header.
     LaterFragment,
+    /// More tunnels within each other than [`MAX_TUNNELS`](super::MAX_TUNNELS).
+    TooManyTunnels,
 }
 
 impl SkipReason {
     /// All reasons, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::UnsupportedLinkType,
         Self::CutLinkHeader,
+        Self::CutTunnelHeader,
         Self::CutIpHeader,
         Self::CutIpExtension,
         Self::CutTcpHeader,
         Self::MalformedIpHeader,
         Self::MalformedTcpHeader,
         Self::LaterFragment,
+        Self::TooManyTunnels,
     ];
 
     /// The reason as stored and shown.
@@ -41,12 +47,24 @@ impl SkipReason {
         match self {
             Self::UnsupportedLinkType => "unsupported link type",
             Self::CutLinkHeader => "cut in the link header",
+            Self::CutTunnelHeader => "cut in a tunnel header",
             Self::CutIpHeader => "cut in the IP header",
             Self::CutIpExtension => "cut in an IP extension header",
             Self::CutTcpHeader => "cut in the TCP header",
             Self::MalformedIpHeader => "malformed IP header",
             Self::MalformedTcpHeader => "malformed TCP header",
             Self::LaterFragment => "later IP fragment",
+            Self::TooManyTunnels => "too many tunnels within each other",
+        }
+    }
+
+    /// The layer at which reading stopped; in a tunnel, `link`, `IP` and `TCP` are those of the inner packet.
+    pub const fn layer(self) -> &'static str {
+        match self {
+            Self::UnsupportedLinkType | Self::CutLinkHeader => "link",
+            Self::CutTunnelHeader | Self::TooManyTunnels => "tunnel",
+            Self::CutIpHeader | Self::CutIpExtension | Self::MalformedIpHeader | Self::LaterFragment => "IP",
+            Self::CutTcpHeader | Self::MalformedTcpHeader => "TCP",
         }
     }
 }

@@ -13,7 +13,7 @@ const NEEDED_LEN: usize = 16;
 ///
 /// By hand: etherparse, lax or not, refuses a header whose options were cut by the snaplen, and that segment counts.
 pub(super) fn segment(datagram: &Datagram<'_>) -> Result<Segment, Stop> {
-    let &Datagram { src, dst, tcp, len, fragment, id, ttl } = datagram;
+    let &Datagram { src, dst, payload: tcp, len, fragment, id, ttl, .. } = datagram;
     // A first fragment may end in the header (RFC 1858 calls it an attack); a whole packet may not.
     let short = if fragment { SkipReason::CutTcpHeader } else { SkipReason::MalformedTcpHeader };
     if len < MIN_HEADER_LEN {

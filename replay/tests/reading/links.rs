@@ -55,8 +55,8 @@ fn frames_that_are_not_tcp() {
     assert_eq!(whole(LinkType::EN10MB, &ethernet(&[0x08, 0x00], &udp)), Decoded::NotTcp, "UDP");
     let icmp = ipv6_with(58, None, &[0; 8]);
     assert_eq!(whole(LinkType::RAW, &icmp), Decoded::NotTcp, "ICMPv6");
-    let tunnel = ipv4_with(4, &[], 0, None, &ipv4(&usual_tcp()));
-    assert_eq!(whole(LinkType::RAW, &tunnel), Decoded::NotTcp, "IP in IP");
+    let encrypted = ipv4_with(50, &[], 0, None, &ipv4(&usual_tcp()));
+    assert_eq!(whole(LinkType::RAW, &encrypted), Decoded::NotTcp, "ESP");
 }
 
 /// The usual segment from a cooked header.
@@ -133,11 +133,11 @@ fn openbsd_loop() {
 
 #[test]
 fn unknown_link_types_are_skipped() {
-    for link in [105, 127, 239, u32::MAX] {
+    for link in [105, 127, 240, u32::MAX] {
         let frame = ethernet(&[0x08, 0x00], &ipv4(&usual_tcp()));
         assert_eq!(whole(LinkType(link), &frame), skipped(SkipReason::UnsupportedLinkType));
     }
-    assert_eq!(LinkType(239).to_string(), "239");
+    assert_eq!(LinkType(240).to_string(), "240");
     assert_eq!(LinkType::LINUX_SLL2.to_string(), "LINUX_SLL2");
 }
 

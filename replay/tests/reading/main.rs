@@ -9,4 +9,6 @@ mod files_broken;
 mod hostile;
 mod lengths;
 mod links;
+mod links_rare;
 mod pcapng;
+mod tunnels;
