@@ -7,11 +7,14 @@
 pub mod clock;
 mod error;
 pub mod fields;
+pub mod import;
 pub mod join;
 pub mod query;
 pub mod reader;
+pub mod received;
 pub mod sample;
 mod schema;
+mod session;
 mod store;
 pub mod writer;
 

@@ -115,6 +115,16 @@ impl State {
     }
 }
 
+/// Lengths of which a log does not say where in the sequence space they lie: a [`Sample`] without a segment, or without
+/// `snd_nxt` and `snd_una`, can still have them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unplaced {
+    /// Payload bytes of the segment.
+    pub len: Option<u32>,
+    /// Bytes sent and not yet acknowledged.
+    pub bytes_in_flight: Option<u32>,
+}
+
 /// One observation of a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
@@ -220,6 +230,8 @@ pub enum LossCause {
     /// TCP sent something that the kernel did not show to the probe: the probe did not fire, or the segment was
     /// dropped (by a packet filter) before the point at which segments are watched.
     NotShown,
+    /// The program that wrote an imported log says that it left some out.
+    NotLogged,
 }
 
 impl LossCause {
@@ -231,6 +243,7 @@ impl LossCause {
             LossCause::HeaderUnreadable => "header_unreadable",
             LossCause::BadRecord => "bad_record",
             LossCause::NotShown => "not_shown",
+            LossCause::NotLogged => "not_logged",
         }
     }
 }

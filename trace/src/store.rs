@@ -82,6 +82,18 @@ pub(crate) fn open_or_create(path: &Path) -> Result<Connection> {
     Ok(db)
 }
 
+/// Readers go on reading, and a crash loses at most the last transaction.
+pub(crate) fn log_ahead(db: &Connection, path: &Path) -> Result<()> {
+    let err = failed(path, "cannot begin a session");
+    db.pragma_update(None, "journal_mode", "WAL").map_err(&err)?;
+    db.pragma_update(None, "synchronous", "NORMAL").map_err(&err)
+}
+
+/// One file, without its log beside it, so that it can be copied as it stands; a reader may prevent that.
+pub(crate) fn one_file(db: &Connection) {
+    let _ = db.pragma_update(None, "journal_mode", "DELETE");
+}
+
 fn exists(path: &Path) -> Result<()> {
     match std::fs::metadata(path) {
         Ok(m) if m.is_dir() => Err(Error::NotATrace { path: path.to_owned(), found: "a directory".into() }),

@@ -10,55 +10,12 @@ use rusqlite::{Connection, params, params_from_iter};
 
 use crate::clock::{Anchor, Segment as ClockSegment};
 use crate::fields::{FIELDS, Moves, index};
-use crate::sample::{Flow, LossCause, Sample, Sampled, State};
+use crate::sample::{Flow, LossCause, Sample, Sampled, State, Unplaced};
 use crate::schema::stored;
-use crate::store::{failed, open_or_create};
+use crate::store::{failed, log_ahead, one_file, open_or_create};
 use crate::{Error, Result};
 
-/// What is known of a session at its start.
-#[derive(Clone, Debug, Default)]
-pub struct SessionStart {
-    /// Name of the machine.
-    pub host: String,
-    /// Release of its kernel.
-    pub kernel: String,
-    /// Version of the recording program.
-    pub tool_version: String,
-    /// Its command line.
-    pub command: String,
-    /// How samples are taken.
-    pub backend: String,
-    /// Which sockets, in words.
-    pub filter: String,
-    /// Which segments are sampled.
-    pub sampled: Sampled,
-    /// The packet capture taken along with it.
-    pub capture_path: Option<PathBuf>,
-}
-
-/// What is known of a session at its end.
-#[derive(Clone, Debug, Default)]
-pub struct SessionEnd {
-    /// Packets written to the capture.
-    pub capture_packets: Option<u64>,
-    /// Packets that the kernel or the interface dropped before the capture.
-    pub capture_dropped: Option<u64>,
-    /// Losses counted in the kernel by cause; those that left holes in serials are already known by flow.
-    pub losses: Vec<(LossCause, u64)>,
-    /// Program, runs, ns in all.
-    pub costs: Vec<(String, u64, u64)>,
-}
-
-/// Figures of a session so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Samples written.
-    pub samples: u64,
-    /// Flows seen.
-    pub flows: u64,
-    /// Samples missing, by the holes in the flows' serials.
-    pub holes: u64,
-}
+pub use crate::session::{SessionEnd, SessionStart, Totals};
 
 struct FlowState {
     id: i64,
@@ -80,6 +37,7 @@ pub struct SessionWriter {
     mono_base_ns: i64,
     real_base_ns: i64,
     anchor: Anchor,
+    anchored: bool,
     flows: HashMap<u64, FlowState>,
     next_sample: i64,
     next_ack: i64,
@@ -96,10 +54,25 @@ impl SessionWriter {
     /// Opens or makes the trace and adds a session to it. Sessions that are there stay as they are.
     pub fn begin(path: &Path, start: &SessionStart, anchor: Anchor) -> Result<SessionWriter> {
         let db = open_or_create(path)?;
+        log_ahead(&db, path)?;
+        let mut writer = SessionWriter::begin_on(db, path, start, anchor, true)?;
+        writer.commit()?;
+        Ok(writer)
+    }
+
+    /// Adds a session in a transaction that stays open: the one that the connection has, or a new one. `anchored`:
+    /// is the anchor's wall clock known? Where not, the session gets no row in `clocks`.
+    pub(crate) fn begin_on(
+        db: Connection,
+        path: &Path,
+        start: &SessionStart,
+        anchor: Anchor,
+        anchored: bool,
+    ) -> Result<SessionWriter> {
         let err = failed(path, "cannot begin a session");
-        // readers go on reading, and a crash loses at most the last transaction
-        db.pragma_update(None, "journal_mode", "WAL").map_err(&err)?;
-        db.pragma_update(None, "synchronous", "NORMAL").map_err(&err)?;
+        if db.is_autocommit() {
+            db.execute_batch("BEGIN IMMEDIATE").map_err(&err)?;
+        }
         let real_base_ns = anchor.mono_ns() + anchor.offset_ns();
         db.execute(
             "INSERT INTO sessions (started_ns, complete, host, kernel, tool_version, command, backend, filter,
@@ -133,16 +106,16 @@ impl SessionWriter {
             mono_base_ns: anchor.mono_ns(),
             real_base_ns,
             anchor,
+            anchored,
             flows: HashMap::new(),
             next_sample,
             next_ack,
             next_seldom,
             totals: Totals::default(),
             holes: HashMap::new(),
-            in_transaction: false,
+            in_transaction: true,
         };
         writer.anchor_row(anchor)?;
-        writer.commit()?;
         Ok(writer)
     }
 
@@ -158,6 +131,9 @@ impl SessionWriter {
 
     /// Keeps a clock anchor.
     pub fn anchor_row(&mut self, anchor: Anchor) -> Result<()> {
+        if !self.anchored {
+            return Ok(());
+        }
         self.transaction()?;
         let err = failed(&self.path, "cannot write a clock anchor");
         self.db
@@ -231,14 +207,20 @@ impl SessionWriter {
     /// serials; a missing serial is written down as a loss. A sample of a flow that was never announced is refused
     /// with `false`.
     pub fn sample(&mut self, sample: &Sample, now: Anchor) -> Result<bool> {
+        self.unplaced_sample(sample, Unplaced::default(), now)
+    }
+
+    /// [`SessionWriter::sample`] of a log that knows lengths without their place: they are taken where the sample
+    /// itself does not say them.
+    pub fn unplaced_sample(&mut self, sample: &Sample, unplaced: Unplaced, now: Anchor) -> Result<bool> {
         self.transaction()?;
         let Some(mut flow) = self.flows.remove(&sample.flow) else { return Ok(false) };
-        let written = self.sample_of(&mut flow, sample, now);
+        let written = self.sample_of(&mut flow, sample, unplaced, now);
         self.flows.insert(sample.flow, flow);
         written.map(|()| true)
     }
 
-    fn sample_of(&mut self, flow: &mut FlowState, sample: &Sample, now: Anchor) -> Result<()> {
+    fn sample_of(&mut self, flow: &mut FlowState, sample: &Sample, unplaced: Unplaced, now: Anchor) -> Result<()> {
         let missing = sample.serial.saturating_sub(flow.last_serial + 1);
         let unseen = missing.min(u64::from(sample.unseen_before));
         self.hole(flow.id, flow.last_serial, missing - unseen, LossCause::RingFull)?;
@@ -265,7 +247,7 @@ impl SessionWriter {
         };
         let number = |field: usize| sample.state.get(field).map(|v| v as u32);
         let distance = |to: Option<u32>, from: Option<u32>| Some(i64::from(to?.wrapping_sub(from?) as i32));
-        let nxt = number(const { index("snd_nxt") });
+        let (nxt, una) = (number(const { index("snd_nxt") }), number(const { index("snd_una") }));
         let what = PER_KIND * sample.kind as i64 + sample.phase as i64;
         let head = [
             Some(self.next_sample),
@@ -275,14 +257,14 @@ impl SessionWriter {
             Some(clock_off),
             Some(what),
             segment.map(|s| i64::from(s.seq)),
-            segment.map(|s| i64::from(s.len)),
+            segment.map(|s| s.len).or(unplaced.len).map(i64::from),
             segment.map(|s| i64::from(s.ack)),
             segment.map(|s| i64::from(s.flags)),
             segment.and_then(|s| s.tsval).map(i64::from),
             (sample.error != 0).then_some(i64::from(sample.error)),
             Some(ack_id),
             distance(nxt, Some(own)),
-            nxt.zip(number(const { index("snd_una") })).map(|(n, u)| i64::from(n.wrapping_sub(u))),
+            nxt.zip(una).map(|(n, u)| n.wrapping_sub(u)).or(unplaced.bytes_in_flight).map(i64::from),
             distance(number(const { index("write_seq") }), nxt),
             distance(number(const { index("rcv_nxt") }), Some(peer)),
         ];
@@ -372,20 +354,8 @@ impl SessionWriter {
 
     /// Makes everything so far durable.
     pub fn commit(&mut self) -> Result<()> {
-        self.transaction()?;
-        let err = failed(&self.path, "cannot commit");
-        for flow in self.flows.values_mut().filter(|f| f.dirty) {
-            self.db
-                .prepare_cached("UPDATE flows SET first_ns = ?2, last_ns = ?3, closed = ?4 WHERE id = ?1")
-                .and_then(|mut s| s.execute(params![flow.id, flow.first_ns, flow.last_ns, flow.closed]))
-                .map_err(&err)?;
-            flow.dirty = false;
-        }
-        self.db
-            .prepare_cached("UPDATE sessions SET samples = ?2, lost = ?3 WHERE id = ?1")
-            .and_then(|mut s| s.execute(params![self.session_id, self.totals.samples as i64, self.totals.holes as i64]))
-            .map_err(&err)?;
-        self.db.execute_batch("COMMIT").map_err(&err)?;
+        self.totals_rows()?;
+        self.db.execute_batch("COMMIT").map_err(failed(&self.path, "cannot commit"))?;
         self.in_transaction = false;
         // after its close a socket may still send a reset; then it is forgotten, or memory would grow with each flow
         self.flows.retain(|_, f| {
@@ -395,8 +365,45 @@ impl SessionWriter {
         Ok(())
     }
 
+    /// Forgets a flow of which nothing more will come.
+    pub fn forget(&mut self, key: u64) -> Result<()> {
+        self.transaction()?;
+        self.flows.remove(&key).map_or(Ok(()), |flow| self.flow_row(&flow))
+    }
+
+    fn flow_row(&self, flow: &FlowState) -> Result<()> {
+        self.db
+            .prepare_cached("UPDATE flows SET first_ns = ?2, last_ns = ?3, closed = ?4 WHERE id = ?1")
+            .and_then(|mut s| s.execute(params![flow.id, flow.first_ns, flow.last_ns, flow.closed]))
+            .map_err(failed(&self.path, "cannot write a flow"))?;
+        Ok(())
+    }
+
+    /// Brings the rows of flows and session up to date.
+    fn totals_rows(&mut self) -> Result<()> {
+        self.transaction()?;
+        for flow in self.flows.values().filter(|f| f.dirty) {
+            self.flow_row(flow)?;
+        }
+        self.flows.values_mut().for_each(|f| f.dirty = false);
+        self.db
+            .prepare_cached("UPDATE sessions SET samples = ?2, lost = ?3 WHERE id = ?1")
+            .and_then(|mut s| s.execute(params![self.session_id, self.totals.samples as i64, self.totals.holes as i64]))
+            .map_err(failed(&self.path, "cannot write the session"))?;
+        Ok(())
+    }
+
     /// Ends the session in order. Returns the samples lost in all.
-    pub fn finish(mut self, end: &SessionEnd, now: Anchor) -> Result<u64> {
+    pub fn finish(self, end: &SessionEnd, now: Anchor) -> Result<u64> {
+        let path = self.path.clone();
+        let (db, lost) = self.end(end, now)?;
+        db.execute_batch("COMMIT").map_err(failed(&path, "cannot end the session"))?;
+        one_file(&db);
+        Ok(lost)
+    }
+
+    /// Ends the session in a transaction that stays open; gives the connection back, and the samples lost in all.
+    pub(crate) fn end(mut self, end: &SessionEnd, now: Anchor) -> Result<(Connection, u64)> {
         self.anchor_row(now)?;
         let mut lost = 0;
         for &(cause, count) in &end.losses {
@@ -409,32 +416,31 @@ impl SessionWriter {
         }
         // the kernel counts every loss that leaves a hole; were it not so, the holes would still be there
         let lost = lost.max(self.totals.holes);
+        self.totals_rows()?;
+        let err = failed(&self.path, "cannot end the session");
         for (program, runs, total_ns) in &end.costs {
             self.db
                 .execute(
                     "INSERT INTO probe_costs VALUES (?1, ?2, ?3, ?4)",
                     params![self.session_id, program, *runs as i64, *total_ns as i64],
                 )
-                .map_err(failed(&self.path, "cannot end the session"))?;
+                .map_err(&err)?;
         }
-        self.commit()?;
-        let err = failed(&self.path, "cannot end the session");
         self.db
             .execute(
-                "UPDATE sessions SET ended_ns = ?2, complete = 1, lost = ?3, capture_packets = ?4, capture_dropped = ?5
-                 WHERE id = ?1",
+                "UPDATE sessions SET ended_ns = ?2, complete = 1, lost = ?3, capture_packets = ?4, capture_dropped = ?5,
+                   sample_mode = coalesce(?6, sample_mode) WHERE id = ?1",
                 params![
                     self.session_id,
                     now.real_ns,
                     lost as i64,
                     end.capture_packets.map(|c| c as i64),
                     end.capture_dropped.map(|c| c as i64),
+                    end.sampled.map(Sampled::name),
                 ],
             )
             .map_err(&err)?;
-        // one file, without its log beside it, so that it can be copied as it stands; a reader may prevent that
-        let _ = self.db.pragma_update(None, "journal_mode", "DELETE");
-        Ok(lost)
+        Ok((self.db, lost))
     }
 
     fn transaction(&mut self) -> Result<()> {
