@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use tcpprobe_replay::import::unix_time;
 
 /// Records the true state of TCP senders inside the Linux kernel, and gives every captured packet its sender's state.
 #[derive(Debug, Parser)]
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Join(JoinArgs),
     Sql(SqlArgs),
     Show(ShowArgs),
+    Import(ImportArgs),
+    Export(ExportArgs),
     /// Print what this kernel and this user can do
     Check,
 }
@@ -44,11 +47,17 @@ pub(crate) enum Command {
 Examples:
   sudo tcpprobe record -w trace.db --port 443              until Ctrl-C
   sudo tcpprobe record -w trace.db --host 192.0.2.0/24 --duration 5min
-  sudo tcpprobe record -w trace.db --no-pcap -- iperf3 -c 192.0.2.1")]
+  sudo tcpprobe record -w trace.db --no-pcap -- iperf3 -c 192.0.2.1
+  sudo tcpprobe record --print --port 443 | awk '{ print $1, $7 }'     time and cwnd, live")]
 pub(crate) struct RecordArgs {
-    /// The trace; made if it does not exist
-    #[arg(short = 'w', long = "write", value_name = "TRACE")]
-    pub(crate) trace: PathBuf,
+    /// The trace; made if it does not exist. With --print it may be left out
+    #[arg(short = 'w', long = "write", value_name = "TRACE", required_unless_present = "print")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Also print each received segment's sample to standard output as it comes, in the format of the kernel module
+    /// tcp_probe: time since the start, source, destination, length, snd_nxt, snd_una, snd_cwnd, ssthresh, snd_wnd,
+    /// srtt (µs), rcv_wnd
+    #[arg(long)]
+    pub(crate) print: bool,
     /// Only sockets with this local or remote port; may be repeated
     #[arg(long = "port", value_name = "N", value_parser = port)]
     pub(crate) ports: Vec<u16>,
@@ -64,7 +73,7 @@ pub(crate) struct RecordArgs {
     /// Capture packets on this interface
     #[arg(short = 'i', long, value_name = "IFACE", default_value = "any")]
     pub(crate) interface: String,
-    /// The packet capture [default: beside the trace, trace.pcap for trace.db]
+    /// The packet capture [default: beside the trace, trace.pcap for trace.db; none without a trace]
     #[arg(long, value_name = "FILE", conflicts_with = "no_pcap")]
     pub(crate) pcap: Option<PathBuf>,
     /// Capture no packets
@@ -136,6 +145,78 @@ pub(crate) struct ShowArgs {
     pub(crate) trace: PathBuf,
 }
 
+/// Add logs of other programs to a trace, each as a session of its own
+///
+/// Reads /proc/net/tcpprobe logs of the old kernel module, tcp:tcp_probe events as the text of ftrace, trace-cmd report
+/// or perf script, and FreeBSD's siftr logs. A trace that does not exist is made. All logs are added or none: an
+/// interrupted import leaves the trace as it was. docs/foreign-logs.md says what each format gives and what it lacks.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tcpprobe import trace.db probe.log --start 2015-06-01T12:00:00Z
+  perf script --ns | tcpprobe import trace.db -
+  tcpprobe import trace.db siftr.log
+  tcpprobe sql trace.db \"SELECT ts_ns, snd_cwnd FROM samples\"")]
+pub(crate) struct ImportArgs {
+    /// The trace; made if it does not exist
+    pub(crate) trace: PathBuf,
+    /// Logs; - is standard input
+    #[arg(required = true, value_name = "LOG")]
+    pub(crate) logs: Vec<PathBuf>,
+    /// What the logs are; auto finds out from their lines
+    #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
+    pub(crate) format: LogFormat,
+    /// When the logs' time 0 was, for times that are none of the wall clock: Unix time in seconds, or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = start_ns)]
+    pub(crate) start: Option<i64>,
+    /// Ticks a second of the kernel that wrote the logs, where they have srtt in ticks: Linux 3.14 and older
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) hz: Option<u32>,
+}
+
+/// Write samples in the format of another program
+///
+/// tcpprobe: a line for each received segment, as /proc/net/tcpprobe of the old kernel module had it, so that its
+/// scripts go on working.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tcpprobe export trace.db --to tcpprobe --flow 3 > probe.log
+  tcpprobe export trace.db --to tcpprobe --session 2 -o probe.log")]
+pub(crate) struct ExportArgs {
+    /// The trace
+    pub(crate) trace: PathBuf,
+    /// Output format
+    #[arg(long, value_enum)]
+    pub(crate) to: ExportFormat,
+    /// Output file, which must not exist; - is standard output
+    #[arg(short = 'o', long = "output", value_name = "FILE", default_value = "-")]
+    pub(crate) output: PathBuf,
+    /// Only this flow; may be repeated
+    #[arg(long = "flow", value_name = "N")]
+    pub(crate) flows: Vec<i64>,
+    /// Only this session
+    #[arg(long, value_name = "N")]
+    pub(crate) session: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Auto,
+    /// /proc/net/tcpprobe
+    Tcpprobe,
+    /// tcp:tcp_probe of ftrace, trace-cmd report or perf script
+    Event,
+    /// FreeBSD's siftr
+    Siftr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// /proc/net/tcpprobe
+    Tcpprobe,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SampleMode {
     All,
@@ -185,6 +266,10 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string());
     }
     humantime::parse_duration(text).map_err(|e| format!("{e}; give for instance 30s or 5min"))
+}
+
+fn start_ns(text: &str) -> Result<i64, String> {
+    unix_time(text).ok_or_else(|| "not a time; give for instance 1700000000.5 or 2023-11-14T22:13:20Z".to_owned())
 }
 
 fn size(text: &str) -> Result<u32, String> {

@@ -5,6 +5,8 @@
 
 mod args;
 mod check;
+mod export;
+mod import;
 mod join;
 mod record;
 mod show;
@@ -27,6 +29,8 @@ fn main() -> ExitCode {
         Command::Join(a) => join::run(&a),
         Command::Sql(a) => sql::run(&a),
         Command::Show(a) => show::run(&a),
+        Command::Import(a) => import::run(&a),
+        Command::Export(a) => export::run(&a),
         Command::Check => check::run(),
     };
     outcome.unwrap_or_else(|error| {

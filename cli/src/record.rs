@@ -2,9 +2,13 @@
 
 mod ends;
 mod pipeline;
+mod sink;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
@@ -19,6 +23,7 @@ use crate::args::{BackendArg, RecordArgs, SampleMode};
 use crate::words::{count, counted, say, seconds};
 use ends::{End, Ends};
 use pipeline::{Report, Running};
+use sink::{Printer, Sink};
 
 pub(crate) fn run(args: &RecordArgs) -> Outcome {
     let netns = args.netns.as_deref().map(namespace).transpose()?;
@@ -41,16 +46,17 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     };
     // signals are caught before anything is open, so that none of them can leave a half-open session
     let ends = Ends::watch()?;
+    let origin_mono_ns = clock::anchor().mono_ns();
     let sampler = Sampler::start(&options)?;
-    let capture = (!args.no_pcap).then(|| live::Options {
+    let pcap = args.pcap.clone().or_else(|| args.trace.as_deref().map(beside)).filter(|_| !args.no_pcap);
+    let capture = pcap.clone().map(|file| live::Options {
         interface: args.interface.clone(),
         netns: netns.map(|(path, _)| path),
         filter: live::filter(&args.ports, args.hosts.iter().map(|h| (h.addr(), h.prefix_len()))),
         snaplen: args.snaplen,
         buffer_bytes: args.buffer,
-        file: args.pcap.clone().unwrap_or_else(|| beside(&args.trace)),
+        file,
     });
-    let pcap = capture.as_ref().map(|c| c.file.clone());
     let start = SessionStart {
         host: nix::unistd::gethostname().map(|h| h.to_string_lossy().into_owned()).unwrap_or_default(),
         kernel: check::kernel_release(),
@@ -63,22 +69,40 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     };
     warn_of_missing(&sampler);
     let started = Instant::now();
-    let running = Running::start(sampler, capture, || SessionWriter::begin(&args.trace, &start, clock::anchor()))?;
+    let gone = Arc::new(AtomicBool::new(false));
+    let begin = || {
+        let writer = args.trace.as_deref().map(|t| SessionWriter::begin(t, &start, clock::anchor())).transpose()?;
+        let stdout = || Box::new(std::io::stdout()) as Box<dyn Write + Send>;
+        Ok(Sink::new(writer, args.print.then(|| Printer::new(stdout(), origin_mono_ns, Arc::clone(&gone)))))
+    };
+    let running = Running::start(sampler, capture, begin)?;
     say!(
-        "recording {} with {} into {} (session {}){}",
+        "recording {} with {}{}{}",
         start.filter,
         start.backend,
-        args.trace.display(),
-        running.session_id,
+        session(args, &running),
         pcap.as_ref().map(|p| format!(", packets into {}", p.display())).unwrap_or_default()
     );
-    let end = ends.wait(args.duration, &args.command, || running.broken());
+    let by_itself = || match (running.broken(), gone.load(Ordering::Acquire)) {
+        (true, _) => Some(End::Broken),
+        (false, true) => Some(End::Unread),
+        (false, false) => None,
+    };
+    let end = ends.wait(args.duration, &args.command, by_itself);
     let report = running.stop()?;
     summary(args, &report, pcap.as_deref(), started.elapsed());
     match end? {
         End::Child(code) => Ok(code),
-        End::Signal | End::Duration => Ok(ExitCode::SUCCESS),
+        End::Signal | End::Duration | End::Unread => Ok(ExitCode::SUCCESS),
         End::Broken => bail!("the recording broke off"),
+    }
+}
+
+/// Where the samples go, in words.
+fn session(args: &RecordArgs, running: &Running) -> String {
+    match (&args.trace, running.session_id) {
+        (Some(trace), Some(id)) => format!(" into {} (session {id})", trace.display()),
+        _ => String::new(),
     }
 }
 
@@ -111,7 +135,7 @@ fn beside(trace: &Path) -> PathBuf {
         .unwrap_or(first)
 }
 
-fn command_line() -> String {
+pub(crate) fn command_line() -> String {
     std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
@@ -136,8 +160,12 @@ fn warn_of_missing(sampler: &Sampler) {
 }
 
 fn summary(args: &RecordArgs, report: &Report, pcap: Option<&Path>, elapsed: std::time::Duration) {
-    say!("recorded {} into {}", seconds(elapsed), args.trace.display());
+    let into = args.trace.as_ref().map(|t| format!(" into {}", t.display())).unwrap_or_default();
+    say!("recorded {}{into}", seconds(elapsed));
     say!("  samples  {} of {}", count(report.totals.samples), counted(report.totals.flows, "flow"));
+    if let Some(lines) = report.printed {
+        say!("  printed  {}", counted(lines, "line"));
+    }
     if let (Some(stats), Some(file)) = (report.capture, pcap) {
         say!("  packets  {} in {}, {} dropped", count(stats.packets), file.display(), count(stats.dropped));
     }

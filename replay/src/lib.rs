@@ -1,16 +1,19 @@
 //! Captures, and their join to recorded samples.
 //!
 //! [`capture`] reads capture files frame by frame, [`packet`] makes one [`packet::Packet`] of each TCP segment,
-//! [`join`] gives each packet its sender's state, [`live`] takes captures. But for [`live`] everything runs without
-//! root, on any system. Must not know BPF or the terminal.
+//! [`join`] gives each packet its sender's state, [`live`] takes captures. [`import`] makes samples of other programs'
+//! logs, [`export`] the reverse. But for [`live`] everything runs without root, on any system. Must not know BPF or the
+//! terminal.
 
 pub mod capture;
 mod clocks;
 mod copies;
 mod delays;
 mod echoes;
+pub mod export;
 mod flows;
 mod ids;
+pub mod import;
 pub mod join;
 pub mod live;
 mod matching;

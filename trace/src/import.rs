@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::clock::Anchor;
-use crate::store::{failed, log_ahead, one_file, open_or_create};
+use crate::store::{failed, log_ahead, one_file, open_or_create, open_write};
 use crate::writer::{SessionEnd, SessionStart, SessionWriter};
 use crate::{Error, Result};
 
@@ -16,7 +16,9 @@ pub struct ImportWriter {
     path: PathBuf,
     /// Where a trace is made that does not exist yet: nothing but a whole one ever has its name.
     beside: Option<PathBuf>,
+    /// Here, or with a session.
     db: Option<Connection>,
+    is_open: bool,
 }
 
 impl ImportWriter {
@@ -25,7 +27,7 @@ impl ImportWriter {
         let is_new = std::fs::metadata(path).map_or_else(|e| e.kind() == std::io::ErrorKind::NotFound, |_| false);
         let beside = is_new.then(|| beside(path));
         let db = open_or_create(beside.as_deref().unwrap_or(path))?;
-        let import = ImportWriter { path: path.to_owned(), beside, db: Some(db) };
+        let import = ImportWriter { path: path.to_owned(), beside, db: Some(db), is_open: true };
         if let Some(db) = &import.db {
             log_ahead(db, path)?;
         }
@@ -56,6 +58,7 @@ impl ImportWriter {
         }
         one_file(&db);
         drop(db);
+        self.is_open = false;
         let Some(made) = &self.beside else { return Ok(()) };
         // a link never replaces what is there; where the file system has none, the name is free as far as can be known
         std::fs::hard_link(made, &self.path)
@@ -80,6 +83,9 @@ impl Drop for ImportWriter {
     fn drop(&mut self) {
         // closed without a commit: SQLite rolls back
         self.db = None;
+        if self.is_open {
+            let _ = open_write(self.beside.as_deref().unwrap_or(&self.path)).map(|db| one_file(&db));
+        }
         if let Some(made) = &self.beside {
             for end in ["", "-wal", "-shm", "-journal"] {
                 let mut name = made.clone().into_os_string();

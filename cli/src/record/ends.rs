@@ -19,6 +19,8 @@ pub(crate) enum End {
     Child(ExitCode),
     /// A thread of the recording stopped by itself.
     Broken,
+    /// No one reads what is printed any more.
+    Unread,
 }
 
 enum Event {
@@ -53,7 +55,7 @@ impl Ends {
         &self,
         limit: Option<Duration>,
         command: &[OsString],
-        broken: impl Fn() -> bool,
+        by_itself: impl Fn() -> Option<End>,
     ) -> anyhow::Result<End> {
         let deadline = limit.map(|d| Instant::now() + d);
         let child_pid = match command.split_first() {
@@ -61,10 +63,15 @@ impl Ends {
             None => None,
         };
         loop {
-            if broken() {
-                return Ok(End::Broken);
+            match by_itself() {
+                Some(End::Unread) => {
+                    terminate(child_pid);
+                    return Ok(End::Unread);
+                }
+                Some(end) => return Ok(end),
+                None => {}
             }
-            // broken() is asked at least this often
+            // by_itself() is asked at least this often
             let step = Duration::from_millis(200);
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {

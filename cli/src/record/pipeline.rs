@@ -1,4 +1,4 @@
-//! The threads of a recording: one drains the ring, one writes the trace, one captures packets.
+//! The threads of a recording: one drains the ring, one writes the samples, one captures packets.
 //!
 //! Between draining and writing stands a bounded queue. Where the disk is too slow it fills, the drain waits, the
 //! ring fills, and the kernel counts what it drops: every loss is counted in one place.
@@ -13,7 +13,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use tcpprobe_probes::{Cost, Event, Losses, Sampler, clock};
 use tcpprobe_replay::live::{self, LiveCapture};
 use tcpprobe_trace::clock::Anchor;
-use tcpprobe_trace::writer::{SessionEnd, SessionWriter, Totals};
+use tcpprobe_trace::writer::{SessionEnd, Totals};
+
+use super::sink::Sink;
 
 /// Records taken from the ring at once.
 const BATCH: usize = 8192;
@@ -35,16 +37,18 @@ pub(crate) struct Report {
     pub(crate) losses: Losses,
     pub(crate) costs: Vec<Cost>,
     pub(crate) capture: Option<live::Stats>,
+    /// Lines printed.
+    pub(crate) printed: Option<u64>,
 }
 
 /// A recording under way.
 pub(crate) struct Running {
-    pub(crate) session_id: i64,
+    pub(crate) session_id: Option<i64>,
     stop_capture: Arc<AtomicBool>,
     stop_sampler: Arc<AtomicBool>,
     drain: JoinHandle<anyhow::Result<()>>,
     capture: Option<JoinHandle<Result<live::Stats, live::Error>>>,
-    writer: JoinHandle<anyhow::Result<(SessionWriter, Losses, Vec<Cost>)>>,
+    writer: JoinHandle<anyhow::Result<(Sink, Losses, Vec<Cost>)>>,
 }
 
 impl Running {
@@ -53,14 +57,14 @@ impl Running {
     pub(crate) fn start(
         sampler: Sampler,
         capture: Option<live::Options>,
-        begin: impl FnOnce() -> Result<SessionWriter, tcpprobe_trace::Error>,
+        begin: impl FnOnce() -> Result<Sink, tcpprobe_trace::Error>,
     ) -> anyhow::Result<Running> {
         let stop_capture = Arc::new(AtomicBool::new(false));
         let stop_sampler = Arc::new(AtomicBool::new(false));
         let file = capture.as_ref().map(|c| c.file.clone());
         let capture = capture.map(|options| start_capture(options, Arc::clone(&stop_capture))).transpose()?;
-        let writer = match begin() {
-            Ok(writer) => writer,
+        let sink = match begin() {
+            Ok(sink) => sink,
             Err(error) => {
                 stop_capture.store(true, Ordering::Release);
                 let _ = capture.map(join_thread);
@@ -69,11 +73,11 @@ impl Running {
                 return Err(error.into());
             }
         };
-        let session_id = writer.session_id();
+        let session_id = sink.session_id();
         let (to_writer, from_drain) = bounded(QUEUE);
         let stop = Arc::clone(&stop_sampler);
         let drain = spawn("drain", move || drain(sampler, &to_writer, &stop))?;
-        let writer = spawn("writer", move || write(writer, &from_drain))?;
+        let writer = spawn("writer", move || write(sink, &from_drain))?;
         Ok(Running { session_id, stop_capture, stop_sampler, drain, capture, writer })
     }
 
@@ -90,7 +94,7 @@ impl Running {
         let capture = self.capture.map(join_thread).transpose();
         self.stop_sampler.store(true, Ordering::Release);
         let drained = join_thread(self.drain);
-        let (writer, losses, costs) = join_thread(self.writer)??;
+        let (sink, losses, costs) = join_thread(self.writer)??;
         // what was sampled is kept in order, even where the capture broke off
         let captured = match capture {
             Ok(Some(ended)) => ended.map(Some).map_err(anyhow::Error::from),
@@ -99,16 +103,17 @@ impl Running {
         };
         let stats = captured.as_ref().ok().copied().flatten();
         drained??;
-        let totals = writer.totals();
+        let totals = sink.totals();
         let end = SessionEnd {
             capture_packets: stats.map(|s| s.packets),
             capture_dropped: stats.map(|s| s.dropped),
             losses: losses.by_cause().into_iter().filter(|(_, n)| *n > 0).collect(),
             costs: costs.iter().map(|c| (c.program.clone(), c.runs, c.time.as_nanos() as u64)).collect(),
+            sparse: None,
         };
-        writer.finish(&end, clock::anchor())?;
+        let printed = sink.finish(&end, clock::anchor());
         captured?;
-        Ok(Report { totals, losses, costs, capture: stats })
+        Ok(Report { totals, losses, costs, capture: stats, printed: printed? })
     }
 }
 
@@ -167,44 +172,25 @@ fn drain_ring(sampler: &mut Sampler, to_writer: &Sender<Message>) -> Result<(), 
     }
 }
 
-fn write(
-    mut writer: SessionWriter,
-    from_drain: &Receiver<Message>,
-) -> anyhow::Result<(SessionWriter, Losses, Vec<Cost>)> {
+fn write(mut sink: Sink, from_drain: &Receiver<Message>) -> anyhow::Result<(Sink, Losses, Vec<Cost>)> {
     let mut committed = Instant::now();
     let mut orphans = 0;
     loop {
         match from_drain.recv_timeout(COMMIT_EVERY) {
             Ok(Message::Batch { events, after }) => {
-                orphans += write_batch(&mut writer, &events, after)?;
+                orphans += sink.take(&events, after)?;
                 let due = committed.elapsed() >= COMMIT_EVERY;
-                writer.batch_end(after, due)?;
+                sink.batch_end(after, due)?;
                 if due {
                     committed = Instant::now();
                 }
             }
             Ok(Message::End { mut losses, costs }) => {
                 losses.bad_records += orphans;
-                return Ok((writer, losses, costs));
+                return Ok((sink, losses, costs));
             }
-            Err(RecvTimeoutError::Timeout) => writer.commit()?,
+            Err(RecvTimeoutError::Timeout) => sink.commit()?,
             Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the drain stopped")),
         }
     }
-}
-
-/// Returns the samples whose flow was never announced: a full ring may swallow the announcement alone.
-fn write_batch(writer: &mut SessionWriter, events: &[Event], after: Anchor) -> anyhow::Result<u64> {
-    let mut orphans = 0;
-    for event in events {
-        match event {
-            Event::Flow(flow) => writer.flow(flow, after)?,
-            Event::Sample(sample) => {
-                if !writer.sample(sample, after)? {
-                    orphans += 1;
-                }
-            }
-        }
-    }
-    Ok(orphans)
 }

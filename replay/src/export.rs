@@ -1,0 +1,3 @@
+//! Samples in the formats of other programs.
+
+pub mod tcpprobe;
