@@ -13,7 +13,8 @@ use crate::sql::{add_row, new_table, print_table};
 /// Flows beyond these are counted, not listed.
 const MAX_FLOWS: usize = 50;
 
-const SESSIONS: &str = "SELECT id, strftime('%Y-%m-%d %H:%M:%S', started_ns / 1000000000, 'unixepoch') || ' UTC' AS started,
+const SESSIONS: &str = "SELECT id, CASE WHEN EXISTS (SELECT 1 FROM clocks c WHERE c.session_id = s.id)
+    THEN strftime('%Y-%m-%d %H:%M:%S', started_ns / 1000000000, 'unixepoch') || ' UTC' ELSE 'not known' END AS started,
   printf('%.1f s', (coalesce(ended_ns, (SELECT max(last_ns) FROM flows f WHERE f.session_id = s.id), started_ns) - started_ns) / 1e9) AS length,
   iif(complete, 'yes', 'no') AS complete, host, kernel, backend, filter, samples, lost,
   capture_packets, capture_dropped FROM sessions s ORDER BY id";

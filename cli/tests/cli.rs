@@ -43,6 +43,8 @@ fn sessions() {
     let _ = std::fs::remove_file(&other);
     rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     std::fs::write(folder.join("errors.in/empty.pcap"), "").unwrap();
+    // made by the session itself
+    let _ = std::fs::remove_file(folder.join("logs.in/logs.db"));
 
     trycmd::TestCases::new().case("tests/cmd/*.trycmd");
 }

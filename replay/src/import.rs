@@ -117,7 +117,7 @@ pub enum Error {
         cause: std::io::Error,
     },
     /// Not a single sample was found in it.
-    #[error("{name}: no sample in {lines} lines; {expected}{refused}")]
+    #[error("{name}: no sample found, lines read: {lines}; {expected}{refused}")]
     NoSample {
         /// The log.
         name: String,
