@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tcpprobe_replay::import::{Clock, Format, Options, Report, import};
 use tcpprobe_trace::import::ImportWriter;
+use tcpprobe_trace::sample::Sampled;
 
 use crate::Outcome;
 use crate::args::{ImportArgs, LogFormat};
@@ -84,7 +85,7 @@ fn summary(args: &ImportArgs, name: &str, report: &Report) {
     for note in &report.notes {
         say!("  units    {note}");
     }
-    if report.sparse {
+    if report.sampled == Sampled::Changes {
         say!("  samples  no two alike in cwnd follow each other: taken for a log of its changes only (full=0)");
     }
     if report.lost > 0 {

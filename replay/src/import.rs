@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tcpprobe_trace::clock::Anchor;
 use tcpprobe_trace::import::ImportWriter;
-use tcpprobe_trace::sample::{Flow, LossCause, Sample};
+use tcpprobe_trace::sample::{Flow, LossCause, Sample, Sampled};
 use tcpprobe_trace::writer::{SessionEnd, SessionStart, SessionWriter};
 
 use flows::FlowTable;
@@ -97,8 +97,8 @@ pub struct Report {
     pub clock: Clock,
     /// Is the wall clock of its times known?
     pub anchored: bool,
-    /// Does it look as if only changes of cwnd had been logged?
-    pub sparse: bool,
+    /// Which segments it has samples of.
+    pub sampled: Sampled,
     /// What its reader has to say about units.
     pub notes: Vec<String>,
 }
@@ -299,12 +299,12 @@ impl Session {
     fn end(self, account: Account, into: &mut ImportWriter) -> Result<Report, Error> {
         let totals = self.writer.totals();
         let session_id = self.writer.session_id();
-        let sparse = account.reader.sparse();
+        let sampled = account.reader.sampled();
         let bad = account.refused.iter().filter(|(why, _)| why.may_hide_a_sample()).map(|(_, (n, _))| n).sum();
         let losses = [(LossCause::BadRecord, bad), (LossCause::NotLogged, account.lost)];
         let end = SessionEnd {
             losses: losses.into_iter().filter(|(_, n)| *n > 0).collect(),
-            sparse: Some(sparse),
+            sampled: Some(sampled),
             ..SessionEnd::default()
         };
         let at = self.last_ns;
@@ -321,7 +321,7 @@ impl Session {
             lost: account.lost,
             clock: self.clock,
             anchored: self.anchored,
-            sparse,
+            sampled,
         })
     }
 }

@@ -9,7 +9,7 @@ use tcpprobe_trace::clock::Anchor;
 use tcpprobe_trace::fields::index;
 use tcpprobe_trace::import::ImportWriter;
 use tcpprobe_trace::query::{Query, Value};
-use tcpprobe_trace::sample::{Family, Flow, Kind, LossCause, Phase, Sample, State, Unplaced};
+use tcpprobe_trace::sample::{Family, Flow, Kind, LossCause, Phase, Sample, Sampled, State, Unplaced};
 use tcpprobe_trace::writer::{SessionEnd, SessionStart, SessionWriter};
 
 const AT: Anchor = Anchor { mono_before_ns: 1000, real_ns: 1_700_000_000_000_001_000, mono_after_ns: 1000 };
@@ -134,7 +134,11 @@ fn a_trace_that_appeared_meanwhile_stays() {
 fn lengths_without_a_place_are_kept_and_numbers_are_not_made_up() {
     let (_dir, path) = temp();
     let mut import = ImportWriter::begin(&path).unwrap();
-    let end = SessionEnd { losses: vec![(LossCause::NotLogged, 5)], sparse: Some(true), ..SessionEnd::default() };
+    let end = SessionEnd {
+        losses: vec![(LossCause::NotLogged, 5)],
+        sampled: Some(Sampled::Changes),
+        ..SessionEnd::default()
+    };
     add_session(&mut import, false, &end);
     import.commit().unwrap();
     let rows = all(&path, "SELECT len, bytes_in_flight, seq, ack, snd_nxt, snd_una, rcv_nxt FROM samples");

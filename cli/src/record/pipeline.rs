@@ -109,7 +109,7 @@ impl Running {
             capture_dropped: stats.map(|s| s.dropped),
             losses: losses.by_cause().into_iter().filter(|(_, n)| *n > 0).collect(),
             costs: costs.iter().map(|c| (c.program.clone(), c.runs, c.time.as_nanos() as u64)).collect(),
-            sparse: None,
+            sampled: None,
         };
         let printed = sink.finish(&end, clock::anchor());
         captured?;

@@ -212,7 +212,7 @@ mod tests {
             mono_ns: 5_000_000_123,
             kind,
             phase,
-            segment: Some(Segment { seq: 1, len: 100, ack: 0x1000, flags: 0x10, tsval: Some(3) }),
+            segment: Some(Segment { seq: 1, len: 100, ack: 0x1000, flags: 0x10, tsval: Some(3), ip_id: None }),
             unseen_before: false,
             error: 0,
             state,

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::io::BufRead;
 use std::net::SocketAddr;
 
-use tcpprobe_trace::sample::{Family, Kind, Phase, State, Unplaced};
+use tcpprobe_trace::sample::{Family, Kind, Phase, Sampled, State, Unplaced};
 
 /// Of a longer line the rest is left out: no line with a sample is as long, but siftr's last one may be.
 const MAX_LINE_BYTES: usize = 16 << 10;
@@ -151,10 +151,8 @@ pub(super) trait Log {
     fn kernel(&self) -> String {
         String::new()
     }
-    /// Do the samples look as if only changes of cwnd had been logged?
-    fn sparse(&self) -> bool {
-        false
-    }
+    /// Which segments there are samples of; asked at the end.
+    fn sampled(&self) -> Sampled;
     /// What the user must know about units.
     fn notes(&self) -> Vec<String> {
         Vec::new()

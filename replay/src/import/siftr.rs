@@ -11,7 +11,7 @@
 //! neither and has both in µs. There are no sequence numbers, and it is not said whether what goes out was sent before.
 
 use tcpprobe_trace::fields::index;
-use tcpprobe_trace::sample::{Family, Kind, Phase, State, Unplaced};
+use tcpprobe_trace::sample::{Family, Kind, Phase, Sampled, State, Unplaced};
 
 use super::line::{Clock, Line, Log, Observation, Read, Refused};
 use super::text::{number, seconds_ns, set, unmapped};
@@ -204,6 +204,10 @@ impl Log for Reader {
 
     fn expected(&self) -> &'static str {
         "a siftr log (i,… and o,… with 24 columns or more)"
+    }
+
+    fn sampled(&self) -> Sampled {
+        Sampled::All
     }
 
     fn clock(&self) -> Clock {

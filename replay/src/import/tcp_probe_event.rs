@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 
 use tcpprobe_trace::fields::index;
-use tcpprobe_trace::sample::{Family, Kind, Phase, State, Unplaced};
+use tcpprobe_trace::sample::{Family, Kind, Phase, Sampled, State, Unplaced};
 
 use super::line::{Clock, Line, Log, Observation, Read, Refused};
 use super::text::{endpoint, number, seconds_ns, set, ssthresh};
@@ -145,6 +145,10 @@ impl Log for Reader {
 
     fn expected(&self) -> &'static str {
         "tcp:tcp_probe in the text of ftrace, trace-cmd report or perf script"
+    }
+
+    fn sampled(&self) -> Sampled {
+        Sampled::Received
     }
 
     fn clock(&self) -> Clock {

@@ -7,7 +7,7 @@
 //! (`srtt_us >> 3`) since: every log of 10 columns is in ticks, one of 11 columns may be.
 
 use tcpprobe_trace::fields::index;
-use tcpprobe_trace::sample::{Kind, Phase, State, Unplaced};
+use tcpprobe_trace::sample::{Kind, Phase, Sampled, State, Unplaced};
 
 use super::line::{Clock, Line, Log, Observation, Read, Refused};
 use super::text::{endpoint, number, seconds_ns, set, ssthresh};
@@ -105,8 +105,9 @@ impl Log for Reader {
         Clock::Log
     }
 
-    fn sparse(&self) -> bool {
-        self.lines >= MIN_LINES && self.repeats * 1000 <= self.lines * MAX_REPEATS_PER_MILLE
+    fn sampled(&self) -> Sampled {
+        let few_repeats = self.repeats * 1000 <= self.lines * MAX_REPEATS_PER_MILLE;
+        if self.lines >= MIN_LINES && few_repeats { Sampled::Changes } else { Sampled::Received }
     }
 
     fn notes(&self) -> Vec<String> {
@@ -185,18 +186,18 @@ mod tests {
         }
     }
 
-    fn is_sparse(cwnds: impl IntoIterator<Item = u32>) -> bool {
+    fn sampled(cwnds: impl IntoIterator<Item = u32>) -> Sampled {
         let mut reader = Reader::new(None);
         for cwnd in cwnds {
             reader.observation(&format!("0.1 192.0.2.1:1 192.0.2.2:2 32 0x1 0x1 {cwnd} 7 8 9 10")).unwrap();
         }
-        reader.sparse()
+        reader.sampled()
     }
 
     #[test]
     fn a_log_of_changes_only_is_seen_to_be_one() {
-        assert!(is_sparse(10..40));
-        assert!(!is_sparse((10..40).flat_map(|c| [c, c])));
-        assert!(!is_sparse(10..15), "too few lines");
+        assert_eq!(sampled(10..40), Sampled::Changes);
+        assert_eq!(sampled((10..40).flat_map(|c| [c, c])), Sampled::Received);
+        assert_eq!(sampled(10..15), Sampled::Received, "too few lines");
     }
 }

@@ -1,5 +1,7 @@
 //! Logs of other programs: what is imported is what they say, and what is exported can be imported again.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
+
 mod formats;
 mod hostile;
 mod round_trip;

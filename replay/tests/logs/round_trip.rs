@@ -18,7 +18,7 @@ fn anchor(mono_ns: i64) -> Anchor {
 }
 
 fn flow(key: u64) -> Flow {
-    let v6 = key % 2 == 0;
+    let v6 = key.is_multiple_of(2);
     let address = |host: u16| {
         if v6 { format!("[2001:db8::{host}]:{}", 4000 + key) } else { format!("192.0.2.{host}:{}", 4000 + key) }
     };
@@ -62,7 +62,7 @@ fn record(path: &Path, samples: &[(u64, [u32; 8])]) {
                 mono_ns: START + i as i64 * 1_000_003,
                 kind,
                 phase,
-                segment: Some(Segment { seq: 7, len: 1448, ack: values[1], flags: 0x10, tsval: Some(1) }),
+                segment: Some(Segment { seq: 7, len: 1448, ack: values[1], flags: 0x10, tsval: Some(1), ip_id: None }),
                 unseen_before: false,
                 error: 0,
                 state: state(values),
