@@ -3,11 +3,33 @@
 //!
 //! Owns when two packets are one; must not know how samples were found.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::matching::{COPY_NS, Found};
 use crate::packet::Packet;
 use crate::sightings::{FlowPacket, space};
+
+/// Does a capture show packets more than once, as the one of a mirrored port does, without a word on where it saw
+/// them? A network that doubles some of them is something else. Duplicate ACKs can be alike and close; data is not
+/// sent twice at once.
+pub(crate) fn are_usual(all: &[Packet]) -> bool {
+    let (mut count, mut again) = (0u64, 0u64);
+    let mut recent: VecDeque<&Packet> = VecDeque::new();
+    for p in all.iter().filter(|p| p.len > 0 && p.interface.is_none() && p.sll_type.is_none()) {
+        while recent.front().is_some_and(|r| !are_close(p, r)) {
+            recent.pop_front();
+        }
+        count += 1;
+        let looks = |p: &Packet| (p.src, p.src_port, p.dst, p.dst_port, p.seq, p.ack, p.len, p.flags, p.tsval, p.ip_id);
+        again += u64::from(recent.iter().any(|r| looks(r) == looks(p)));
+        recent.push_back(p);
+    }
+    again * 4 > count
+}
+
+fn are_close(a: &Packet, b: &Packet) -> bool {
+    a.ts_ns.zip(b.ts_ns).is_some_and(|(a, b)| a.abs_diff(b) <= COPY_NS as u64)
+}
 
 /// What two sightings have in common.
 type Looks = (bool, u32, u32, u32, u16, Option<u32>, Option<u32>, Option<u16>);
@@ -49,6 +71,5 @@ pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found]) ->
 fn are_one(a: &Packet, b: &Packet) -> bool {
     let places = a.interface.zip(b.interface);
     let counted = a.ip_id.is_some_and(|id| id != 0);
-    let close = a.ts_ns.zip(b.ts_ns).is_some_and(|(a, b)| a.abs_diff(b) <= COPY_NS as u64);
-    counted || close || places.is_some_and(|(p, q)| (p, a.sll_type) != (q, b.sll_type) && a.tsval.is_some())
+    counted || are_close(a, b) || places.is_some_and(|(p, q)| (p, a.sll_type) != (q, b.sll_type) && a.tsval.is_some())
 }

@@ -5,7 +5,7 @@ const NEIGHBOURS: usize = 16;
 /// Sampling and tapping alone take as long, one time more, one time less.
 const JITTER_NS: i64 = 20_000;
 /// What is farther than this from anything usual is surely something else.
-const MARGIN_NS: i64 = 50_000;
+pub(crate) const MARGIN_NS: i64 = 50_000;
 /// A processor that is busy with other packets comes back within this.
 const BUSY_NS: i64 = 1_000_000;
 

@@ -12,6 +12,7 @@ use tcpprobe_trace::reader::{FlowRow, SessionRow, TraceReader};
 
 use crate::capture::{CaptureError, ReadSummary, read_tcp};
 use crate::clocks::Clocks;
+use crate::copies;
 use crate::flows::Dealer;
 use crate::outcomes::{Coverage, outcomes};
 use crate::packet::Packet;
@@ -111,6 +112,7 @@ pub fn join(trace: &Path, capture: &Path) -> Result<Joined, Error> {
 type Work<'a> = (&'a FlowRow, &'a Vec<FlowPacket>);
 
 fn match_all(trace: &Path, work: &[Work<'_>], packets: &[Packet]) -> Result<Vec<Matched>, Error> {
+    let copies = copies::are_usual(packets);
     let of_each = work.par_iter().map_init(
         // a connection to the trace for each thread: SQLite's are not shared
         || TraceReader::open(trace),
@@ -119,7 +121,7 @@ fn match_all(trace: &Path, work: &[Work<'_>], packets: &[Packet]) -> Result<Vec<
                 Ok(reader) => reader.samples(flow.id)?,
                 Err(_) => TraceReader::open(trace)?.samples(flow.id)?,
             };
-            Ok(match_flow(flow, samples, packets, dealt))
+            Ok(match_flow(flow, samples, packets, dealt, copies))
         },
     );
     of_each.collect()

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use tcpprobe_trace::join::Reason;
 
-use crate::delays::{UsualDelays, Window};
+use crate::delays::{MARGIN_NS, UsualDelays, Window};
 use crate::ids::{Kinship, are_telling, kinship};
 use crate::packet::TcpFlags;
 use crate::seq::Position;
@@ -130,7 +130,7 @@ pub(crate) fn match_direction(matcher: &Matcher<'_>, usual: &UsualDelays, is_nea
                 [] => Found::Nothing(Reason::NotSampled),
                 [only] => {
                     matcher.rivals(p, candidates, &mut rivals);
-                    matcher.lone(p, *only, &rivals, usual)
+                    matcher.lone(p, *only, &rivals, usual, is_near)
                 }
                 several => {
                     matcher.rivals(p, several, &mut rivals);
@@ -263,7 +263,7 @@ impl<'a> Matcher<'a> {
     }
 
     /// Is the only sample that a packet could have its own?
-    fn lone(&self, packet: u32, sample: u32, rivals: &[u32], usual: &UsualDelays) -> Found {
+    fn lone(&self, packet: u32, sample: u32, rivals: &[u32], usual: &UsualDelays, is_near: bool) -> Found {
         let (p, s) = (&self.packets[packet as usize], &self.samples[sample as usize]);
         let kin = self.kinship(p, sample);
         let is_its = |r: u32| self.kinship(&self.packets[r as usize], sample) == Kinship::Same;
@@ -284,6 +284,10 @@ impl<'a> Matcher<'a> {
                 (false, false) => Found::Nothing(Reason::Ambiguous),
             };
         }
+        // merged with others while it waited: how long does not tell which
+        if self.ids && kin == Kinship::Unknown && p.ip_id.is_some_and(|id| id != 0) && others > 0 {
+            return Found::Nothing(Reason::Ambiguous);
+        }
         // ACKs alike in every field follow each other closely: beside a hole this may be another one's sample
         if p.start == p.end && self.hole_is_near(sample) {
             return Found::Nothing(Reason::Hole);
@@ -298,6 +302,10 @@ impl<'a> Matcher<'a> {
                 (_, false) => Found::Nothing(Reason::Ambiguous),
             };
         }
+        // at the sender's own tap what was sent comes after its sample and in its order, however long the queue is
+        if self.is_out && is_near && others == 0 && !incomplete && self.left_in_order(packet, sample, usual) {
+            return self.verdict(packet, sample);
+        }
         let fits = |packet| {
             let delay = self.delay(packet, sample)?;
             // the clocks of one host, and no coincidence
@@ -310,7 +318,11 @@ impl<'a> Matcher<'a> {
         match fits(packet) {
             Some(false) => Found::Nothing(Reason::NotSampled),
             Some(true) => {
-                let also = rivals.iter().any(|&r| r != packet && !self.are_copies(packet, r) && fits(r) != Some(false));
+                // what is received may wait for its application, however long
+                let waited = |r| !self.is_out && is_near && self.delay(r, sample).is_some_and(|d| d <= 0);
+                let also = rivals
+                    .iter()
+                    .any(|&r| r != packet && !self.are_copies(packet, r) && (fits(r) != Some(false) || waited(r)));
                 if also { Found::Nothing(Reason::Ambiguous) } else { self.verdict(packet, sample) }
             }
             // nothing to compare with
@@ -318,6 +330,13 @@ impl<'a> Matcher<'a> {
             None if others > 0 => Found::Nothing(Reason::Ambiguous),
             None => self.verdict(packet, sample),
         }
+    }
+
+    /// Did the packet pass the tap after its sample, and in the order of the others?
+    fn left_in_order(&self, packet: u32, sample: u32, usual: &UsualDelays) -> bool {
+        let least = usual.pairs.iter().map(|p| p.2).min();
+        let late = self.delay(packet, sample).zip(least).map(|(delay, least)| delay - least);
+        late.is_some_and(|l| (-MARGIN_NS..=LONG_NS).contains(&l)) && usual.in_order(packet, sample)
     }
 
     /// Is this packet's delay usual, and that of all others for this sample clearly not?
@@ -418,6 +437,10 @@ impl<'a> Matcher<'a> {
         if p.start == s.start && p.end == s.end {
             return Found::Exact(sample);
         }
+        // one packet of the sampled transmission, and others, which may have been lost on the way
+        if self.kinship(p, sample) == Kinship::Same {
+            return Found::Within(sample);
+        }
         // merged on the way: every byte must be of some sample
         let mut covered = s.end;
         let mut more = Vec::new();
@@ -476,23 +499,8 @@ fn same_or_unknown<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
 fn same_sighting(a: &Sighting, b: &Sighting) -> bool {
     (a.start, a.end, a.ack, a.flags, a.tsval) == (b.start, b.end, b.ack, b.flags, b.tsval)
         && same_or_unknown(a.ip_id, b.ip_id)
+        && a.place.zip(b.place).is_none_or(|(a, b)| a != b)
         && a.ts_ns.zip(b.ts_ns).is_some_and(|(a, b)| (a - b).abs() <= COPY_NS)
-}
-
-/// Are there copies among these packets? Duplicate ACKs can be alike and close; data is not sent twice at once.
-pub(crate) fn has_copies(packets: &[Sighting]) -> bool {
-    let (mut count, mut again) = (0u64, 0u64);
-    let mut recent: std::collections::VecDeque<&Sighting> = std::collections::VecDeque::new();
-    for p in packets.iter().filter(|p| p.end > p.start) {
-        while recent.front().is_some_and(|r| p.ts_ns.zip(r.ts_ns).is_none_or(|(p, r)| (p - r).abs() > COPY_NS)) {
-            recent.pop_front();
-        }
-        count += 1;
-        again += u64::from(recent.iter().any(|r| same_sighting(p, r)));
-        recent.push_back(p);
-    }
-    // a mirrored port shows every packet twice; a network that doubles some does not
-    again * 4 > count
 }
 
 /// A reset is never a part of data, nor the other way round.

@@ -12,7 +12,7 @@ use tcpprobe_trace::sample::{Kind, Sampled};
 use crate::clocks::{Clocks, Delay};
 use crate::copies;
 use crate::delays::UsualDelays;
-use crate::matching::{Completeness, Found, Matcher, has_copies, match_direction};
+use crate::matching::{Completeness, Found, Matcher, match_direction};
 use crate::packet::{Packet, TcpFlags, Tunnel};
 use crate::rebuild::{Known, rebuild};
 use crate::sightings::{Direction, FlowPacket, holes_before};
@@ -30,12 +30,17 @@ pub(crate) struct Matched {
     holes_before: Vec<u32>,
 }
 
-/// Finds the samples of a flow's packets.
-pub(crate) fn match_flow(flow: &FlowRow, samples: Vec<SampleRow>, all: &[Packet], packets: &[FlowPacket]) -> Matched {
+/// Finds the samples of a flow's packets. `copies`: does the capture show packets more than once?
+pub(crate) fn match_flow(
+    flow: &FlowRow,
+    samples: Vec<SampleRow>,
+    all: &[Packet],
+    packets: &[FlowPacket],
+    copies: bool,
+) -> Matched {
     let holes_before = holes_before(&samples);
     let mut found = vec![Found::Nothing(Reason::NotSampled); packets.len()];
     let directions = [true, false].map(|is_out| Direction::new(is_out, &samples, all, packets));
-    let copies = directions.iter().any(|d| has_copies(&d.captured));
     let sparse = flow.sampled == Sampled::Changes;
     let holes =
         directions.each_ref().map(|d| d.of_samples.iter().map(|&i| holes_before[i as usize]).collect::<Vec<_>>());
