@@ -73,7 +73,7 @@ pub const JOIN: &[Check] = &[
     check("sacked", "sacked_bytes ≤ bytes_in_flight"),
     check("delay", "delay_ns is packet time minus sample time, and its variation is not negative"),
     check("sightings", "packets of one sample are its parts, or copies numbered 0, 1, …"),
-    check("frames", "a frame has one row for each of its sockets, at most two"),
+    check("frames", "a frame has one row for each of its sockets, at most two, which agree whether it is a copy"),
     check("capture_counts", "packets, tcp_packets, joined and the frames not joined count the rows"),
     check("sample_counts", "what became of the samples agrees with the packets"),
 ];

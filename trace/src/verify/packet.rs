@@ -260,13 +260,14 @@ struct Frame {
     number: Option<i64>,
     rows: u32,
     first: (i64, bool),
+    copy: Option<i64>,
     joined: bool,
 }
 
 impl Frame {
     fn add(&mut self, run: &mut Run<'_>, p: &Packet, at: &Place, seen: &mut Seen) -> Result<()> {
         if self.number != Some(p.number) {
-            *self = Frame { number: Some(p.number), rows: 0, first: (p.flow_id, p.is_out), joined: false };
+            *self = Frame { number: Some(p.number), first: (p.flow_id, p.is_out), copy: p.copy, ..Frame::default() };
             seen.frames += 1;
         }
         self.rows += 1;
@@ -281,6 +282,9 @@ impl Frame {
         } else if self.rows == 2 && self.first.1 == p.is_out {
             let dir = if p.is_out { "sent" } else { "received" };
             run.violated("frames", at.clone(), format!("flow {} has {dir} it too", self.first.0))
+        } else if self.rows == 2 && self.copy.unwrap_or(0) != p.copy.unwrap_or(0) {
+            let (copy, other) = (p.copy.unwrap_or(0), self.copy.unwrap_or(0));
+            run.violated("frames", at.clone(), format!("copy {copy} here, copy {other} to flow {}", self.first.0))
         } else {
             Ok(())
         }

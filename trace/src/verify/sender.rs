@@ -125,7 +125,9 @@ fn scoreboard(s: &Sample, said: &mut Said<'_>) -> Result<()> {
     if let Some(again) = s.get(RETRANS_OUT).filter(|r| *r > out) {
         said("scoreboard", format!("retrans_out {again} > packets_out {out}"))?;
     }
+    // a SYN is counted before it is sent (tcp_connect_queue_skb)
     if let Some(flight) = s.in_flight
+        && s.get(SK_STATE) != Some(TCP_SYN_SENT)
         && (out > flight || (out == 0 && flight > 0))
     {
         said("scoreboard", format!("packets_out is {out} with {flight} bytes in flight"))?;

@@ -34,9 +34,9 @@ impl Sighting {
         }
     }
 
-    /// Does a packet take no sequence space? Those that waited for TCP are merged into one, alike or not.
-    fn may_be_merged(&self) -> bool {
-        !self.is_out && self.len == 0 && self.flags & 3 == 0
+    /// Does it take no sequence space?
+    fn is_empty(&self) -> bool {
+        self.len == 0 && self.flags & 3 == 0
     }
 }
 
@@ -81,7 +81,8 @@ pub(super) fn check(run: &mut Run<'_>, capture: &Capture) -> Result<()> {
                 run.violated("sample_counts", now.place(capture), text)?;
             }
         }
-        if !(match_code == 1 && now.may_be_merged()) {
+        // pure ACKs that waited for TCP are merged into one, alike or not (tcp_add_to_backlog)
+        if !(match_code == 1 && !now.is_out && now.is_empty()) {
             shares(run, capture, before, &now)?;
         }
         last = Some(now);
@@ -100,7 +101,7 @@ fn shares(run: &mut Run<'_>, capture: &Capture, before: Option<Sighting>, now: &
         return run.violated("sightings", now.place(capture), text);
     }
     let Some(before) = before else { return Ok(()) };
-    let alike = |s: &Sighting| (s.copy, s.seq, s.len, s.flags & 7);
+    let alike = |s: &Sighting| (s.copy, s.seq, s.len, s.flags & 7, if s.is_empty() { s.ack } else { 0 });
     if alike(&before) == alike(now) {
         let text = format!("packet {} has the same sample and range, and both are copy {}", before.number, now.copy);
         return run.violated("sightings", now.place(capture), text);
