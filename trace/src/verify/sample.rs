@@ -136,10 +136,13 @@ pub(super) fn sample(row: &Row<'_>) -> rusqlite::Result<(Sample, Option<String>)
     }
     let what = decoded(what);
     let segment = Segment::from(seq, len, ack, flags);
-    if segment.is_none() && [seq, len, ack, flags].iter().any(Option::is_some) {
+    let mangled = segment.is_none() && [seq, len, ack, flags].iter().any(Option::is_some);
+    if mangled {
         fault = fault.or_else(|| Some("seq, len, ack and flags are not those of a segment".into()));
     }
     let (own, peer) = numbers(what, segment);
+    // without the segment's numbers nothing is known of what is stored as a distance from them
+    let (nxt_off, rcv_off) = if mangled { (None, None) } else { (nxt_off, rcv_off) };
     let snd_nxt = nxt_off.map(|off| own.wrapping_add(off as u32));
     let sample = Sample {
         id: id.unwrap_or(0),
