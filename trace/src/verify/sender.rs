@@ -187,7 +187,9 @@ fn segment(moment: &Moment<'_>, said: &mut Said<'_>) -> Result<()> {
     }
     match kind {
         Kind::Send if s.space() > 0 => {
-            if s.seq != nxt {
+            // what waited below TCP, a SYN for its neighbour's address, is seen after snd_nxt has moved
+            let waited = !behind(s.seq, una) && !behind(nxt, s.end()) && !has_retransmitted(moment, s.len);
+            if s.seq != nxt && !waited {
                 said("new_data", format!("{s} is sent as new data while snd_nxt is {nxt}"))?;
             }
         }
@@ -211,6 +213,13 @@ fn segment(moment: &Moment<'_>, said: &mut Said<'_>) -> Result<()> {
         said("acknowledges", format!("ack {} is sent while rcv_nxt is {rcv_nxt}", s.ack))?;
     }
     Ok(())
+}
+
+/// Has the socket counted so many bytes as retransmitted since the sample before, or anything where there are none?
+fn has_retransmitted(moment: &Moment<'_>, len: u32) -> bool {
+    let now = moment.now.get(BYTES_RETRANS);
+    let then = moment.last.map_or(Some(0), |l| l.get(BYTES_RETRANS));
+    now.zip(then).is_none_or(|(now, then)| now.saturating_sub(then) >= i64::from(len.max(1)))
 }
 
 /// `__tcp_retransmit_skb` counts what it sends before it sends it; what it has not counted was sent for the first time.
