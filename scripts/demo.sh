@@ -61,6 +61,9 @@ echo "== tcpprobe record -- iperf3"
 echo "== tcpprobe join"
 "$tcpprobe" join "$trace" "$folder/trace.pcap"
 
+echo "== tcpprobe verify"
+"$tcpprobe" verify "$trace"
+
 echo "== sessions"
 "$tcpprobe" sql "$trace" "
     SELECT id, kernel, backend, samples, lost, complete FROM sessions"

@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Show(ShowArgs),
     Import(ImportArgs),
     Export(ExportArgs),
+    Verify(VerifyArgs),
     /// Print what this kernel and this user can do
     Check,
 }
@@ -215,6 +216,36 @@ pub(crate) enum LogFormat {
 pub(crate) enum ExportFormat {
     /// /proc/net/tcpprobe
     Tcpprobe,
+}
+
+/// Check that a trace contradicts neither itself nor how TCP works
+///
+/// What must hold in every recording and every finished join: serials without an unexplained gap, counters that never
+/// fall, snd_una ≤ seq ≤ snd_nxt as sent, packets that fit their samples, …; docs/verify.md has all checks and why they
+/// hold. Prints each violation in a line on standard output, and a summary on standard error.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 no violation, 1 violations, or the trace cannot be read; 2 usage.
+
+Examples:
+  tcpprobe verify trace.db
+  tcpprobe verify trace.db --format csv --limit 1000000 > violations.csv")]
+pub(crate) struct VerifyArgs {
+    /// The trace
+    pub(crate) trace: PathBuf,
+    /// Print so many violations at most; all are counted
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: u64,
+    /// Output
+    #[arg(long, value_enum, default_value_t = VerifyFormat::Text)]
+    pub(crate) format: VerifyFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyFormat {
+    Text,
+    Csv,
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -11,6 +11,7 @@ mod join;
 mod record;
 mod show;
 mod sql;
+mod verify;
 mod words;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Show(a) => show::run(&a),
         Command::Import(a) => import::run(&a),
         Command::Export(a) => export::run(&a),
+        Command::Verify(a) => verify::run(&a),
         Command::Check => check::run(),
     };
     outcome.unwrap_or_else(|error| {

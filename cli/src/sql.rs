@@ -69,7 +69,7 @@ pub(crate) fn print_table(table: &Table, indent: &str, out: &mut dyn Write) -> s
 }
 
 /// Text of a trace may come from someone else: what would steer the terminal is shown, not sent.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

@@ -39,6 +39,16 @@ fn sessions() {
     let future = folder.join("errors.in/future.db");
     make_trace(&future);
     rusqlite::Connection::open(&future).unwrap().pragma_update(None, "user_version", 999).unwrap();
+    make_trace(&folder.join("verify.in/trace.db"));
+    let damaged = folder.join("verify.in/damaged.db");
+    make_trace(&damaged);
+    rusqlite::Connection::open(&damaged)
+        .unwrap()
+        .execute_batch(
+            "UPDATE sessions SET samples = 7, lost = 3, complete = 0;
+             UPDATE clocks SET mono_before_ns = 5 WHERE rowid = 1",
+        )
+        .unwrap();
     let other = folder.join("errors.in/other.db");
     let _ = std::fs::remove_file(&other);
     rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();

@@ -135,6 +135,7 @@ struct tcp_sock {
 	u32 delivered;
 	u32 lost;
 	u32 segs_out;
+	u32 total_retrans;
 	u32 rate_delivered;
 	u32 rate_interval_us;
 	struct minmax rtt_min;

@@ -44,6 +44,7 @@ struct flow {
 	struct segment rx;
 	u32 ports;
 	u32 segs_out;
+	u32 total_retrans;
 	u32 cwnd;
 	u32 ssthresh;
 	u8 ca_state;

@@ -372,7 +372,17 @@ INLINE int TWIN(on_queue)(const struct sk_buff *skb, struct sock *sk)
 	f->transmitted = 1;
 	f->segs_out = segs_out;
 	f->bytes_sent = bytes_sent;
-	TWIN(sample)(f, tp, &g, TWIN(transmit_kind)(tp, &g), PHASE_TRANSMIT, 0, 0);
+	/*
+	 * What waits between TCP and the device (a SYN for its neighbour's address, NFQUEUE) comes by after snd_nxt has
+	 * moved. TCP counts a retransmission before it sends it: one that is not counted is none.
+	 */
+	u32 total_retrans = READ(tp->total_retrans);
+	u8 kind = TWIN(transmit_kind)(tp, &g);
+
+	if (kind == KIND_RETRANSMIT && f->total_retrans == total_retrans)
+		kind = KIND_SEND;
+	f->total_retrans = total_retrans;
+	TWIN(sample)(f, tp, &g, kind, PHASE_TRANSMIT, 0, 0);
 	return 0;
 }
 

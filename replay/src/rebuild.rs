@@ -126,14 +126,27 @@ struct Replay {
 impl Replay {
     fn known(&self, sample: usize, at: Edges) -> Known {
         let sample = u32::try_from(sample).ok();
-        Known { sample, at_ns: None, nxt: at.nxt as u32, una: at.una as u32, sacked_bytes: self.board.bytes() }
+        Known {
+            sample,
+            at_ns: None,
+            nxt: at.nxt as u32,
+            una: at.una as u32,
+            sacked_bytes: self.board.bytes(at.una, at.nxt),
+        }
     }
 
     /// The edges at a packet, within what timestamps and the samples on both sides leave open.
     fn echoed(&self, echoes: &Echoes, packet: usize, is_out: bool, last: Edges, limit: Edges) -> Edges {
         match is_out {
-            true => Edges { una: within(self.at.una, echoes.una_at(packet), last.una, limit.una), ..self.at },
-            false => Edges { nxt: within(self.at.nxt, echoes.nxt_at(packet), last.nxt, limit.nxt), ..self.at },
+            // where packets are missing from the capture, one edge may be known to be beyond the other's place
+            true => {
+                let una = within(self.at.una, echoes.una_at(packet), last.una, limit.una);
+                Edges { una, nxt: self.at.nxt.max(una) }
+            }
+            false => {
+                let nxt = within(self.at.nxt, echoes.nxt_at(packet), last.nxt, limit.nxt);
+                Edges { nxt: nxt.max(self.at.una), ..self.at }
+            }
         }
     }
 

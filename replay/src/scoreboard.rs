@@ -41,10 +41,10 @@ impl Scoreboard {
         self.unknown_up_to = self.unknown_up_to.filter(|&end| end > una);
     }
 
-    /// How many bytes; `None` where a cut option hides it.
-    pub(crate) fn bytes(&self) -> Option<u32> {
-        let sum: Position = self.ranges.iter().map(|r| r.1 - r.0).sum();
-        if self.unknown_up_to.is_some() { None } else { u32::try_from(sum).ok() }
+    /// How many bytes of a window; `None` where a cut option hides it.
+    pub(crate) fn bytes(&self, una: Position, nxt: Position) -> Option<u32> {
+        let sum: Position = self.ranges.iter().map(|r| (r.1.min(nxt) - r.0.max(una)).max(0)).sum();
+        if self.unknown_up_to.is_some_and(|end| end > una) { None } else { u32::try_from(sum).ok() }
     }
 }
 
@@ -64,11 +64,14 @@ mod tests {
                 if start >= una && start + len <= 230 {
                     bytes.extend(start..start + len);
                 }
-                prop_assert_eq!(board.bytes(), Some(bytes.len() as u32));
+                prop_assert_eq!(board.bytes(una, 230), Some(bytes.len() as u32));
+                let within = (una + 10, 200);
+                let some = bytes.range(within.0.min(within.1)..within.1).count();
+                prop_assert_eq!(board.bytes(within.0, within.1), Some(some as u32));
                 una = una.max(ack.min(una + 20));
                 board.acknowledge(una);
                 bytes.retain(|&b| b >= una);
-                prop_assert_eq!(board.bytes(), Some(bytes.len() as u32));
+                prop_assert_eq!(board.bytes(una, 230), Some(bytes.len() as u32));
             }
         }
     }
@@ -78,10 +81,10 @@ mod tests {
         let mut board = Scoreboard::default();
         board.add(10, 20, 0, 100);
         board.forget(100);
-        assert_eq!(board.bytes(), None);
+        assert_eq!(board.bytes(0, 100), None);
         board.acknowledge(50);
-        assert_eq!(board.bytes(), None);
+        assert_eq!(board.bytes(50, 100), None);
         board.acknowledge(100);
-        assert_eq!(board.bytes(), Some(0));
+        assert_eq!(board.bytes(100, 100), Some(0));
     }
 }

@@ -175,6 +175,16 @@ impl Scene {
         tools::run(command.arg(tools::check_join()).arg(trace).arg(capture).args(arguments), STEP_LIMIT)
     }
 
+    /// Has `tcpprobe verify` find nothing wrong with the trace, where there is one.
+    pub fn verify(&self) -> Result<()> {
+        if !self.trace().exists() {
+            return Ok(());
+        }
+        let mut command = Command::new(tools::tcpprobe()?);
+        let verified = tools::run(command.arg("verify").arg(self.trace()), STEP_LIMIT)?;
+        verified.expect_code(0).context("tcpprobe verify finds the trace wrong").map(drop)
+    }
+
     /// The trace, for questions in SQL.
     pub fn database(&self) -> Result<Connection> {
         // Not `open`: it would create what is missing.

@@ -110,7 +110,7 @@ fn in_scene(port: u16, options: &LabOptions, steps: fn(&Scene) -> Result<()>) ->
 
 fn in_one_scene(port: u16, options: &LabOptions, steps: fn(&Scene) -> Result<()>) -> Result<()> {
     let mut scene = Scene::new(port, options)?;
-    let result = steps(&scene);
+    let result = steps(&scene).and_then(|()| scene.verify());
     if std::env::var_os("TCPPROBE_TEST_KEEP").is_some_and(|keep| keep == "1") || result.is_err() {
         let folder = scene.keep_folder();
         return result.with_context(|| format!("files in {}", folder.display()));

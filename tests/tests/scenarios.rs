@@ -20,6 +20,7 @@ use tcpprobe_fixtures::generate::{self, Fate, Settings, Step, Timestamps};
 use tcpprobe_fixtures::scenario::Scenario;
 use tcpprobe_replay::join::join;
 use tcpprobe_trace::join::{JoinWriter, Match};
+use tcpprobe_trace::verify::verify;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -73,6 +74,12 @@ fn joined(scenario: &Scenario) -> Result<(usize, usize)> {
     writer.commit()?;
     let wrong = compare(scenario, &trace)?;
     ensure!(wrong.is_empty(), "{}\n{}\n\n{}\n", scenario.title, scenario.why.trim(), wrong.join("\n"));
+    let mut violations = Vec::new();
+    verify(&trace, &mut |violation| {
+        violations.push(format!("{violation:?}"));
+        Ok(())
+    })?;
+    ensure!(violations.is_empty(), "{}\n{}\n", scenario.title, violations.join("\n"));
     let own = several.packets.iter().filter(|p| matches!(p.matched, Match::Exact | Match::Within)).count();
     Ok((own, several.packets.len()))
 }

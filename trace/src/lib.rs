@@ -16,6 +16,7 @@ pub mod sample;
 mod schema;
 mod session;
 mod store;
+pub mod verify;
 pub mod writer;
 
 pub use error::Error;
