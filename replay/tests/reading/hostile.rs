@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use tcpprobe_replay::capture::{Capture, TcpPackets};
-use tcpprobe_replay::packet::{Decoded, LinkType, decode};
+use tcpprobe_replay::packet::{Decoded, LinkType, MAX_TUNNELS, SkipReason, decode};
 
 use crate::build::*;
 
@@ -31,6 +31,21 @@ fn read(bytes: Vec<u8>) -> u64 {
     count
 }
 
+/// A packet in four tunnels: VXLAN, GRE with all fields, Geneve with an option, IP in IP.
+fn nested() -> Vec<u8> {
+    let udp = |port: u16, payload: Vec<u8>| {
+        let len = u16::try_from(8 + payload.len()).unwrap();
+        [&[0xc0, 0x01][..], &port.to_be_bytes(), &len.to_be_bytes(), &[0, 0], &payload].concat()
+    };
+    let ip_in_ip = ipv6_with(4, None, &ipv4(&usual_tcp()));
+    let geneve = [&[1, 0, 0x86, 0xdd, 0, 0, 42, 0, 1, 2, 3, 0][..], &ip_in_ip].concat();
+    let geneve = ethernet(&[0x81, 0x00, 0x00, 0x64, 0x08, 0x00], &ipv4_with(17, &[], 0, None, &udp(6081, geneve)));
+    let gre = [&[0xb0, 0, 0x65, 0x58][..], &[7; 12], &geneve].concat();
+    let gre = ethernet(&[0x08, 0x00], &ipv4_with(47, &[], 0, None, &gre));
+    let vxlan = [&[0x08, 0, 0, 0, 0, 0, 42, 0][..], &gre].concat();
+    ipv4_with(17, &[], 0, None, &udp(4789, vxlan))
+}
+
 fn frames() -> Vec<Vec<u8>> {
     vec![
         ethernet(&[0x08, 0x00], &ipv4(&usual_tcp())),
@@ -40,6 +55,8 @@ fn frames() -> Vec<Vec<u8>> {
             &ipv6_with(0, None, &[&[60, 0, 5, 2, 0, 0, 1, 0, 6, 0, 1, 4, 0, 0, 0, 0], &usual_tcp()[..]].concat()),
         ),
         ethernet(&[0x08, 0x06], &[0; 28]),
+        ethernet(&[0x08, 0x00], &nested()),
+        ethernet(&[0x88, 0x64], &[&[0x11, 0, 0, 7, 0, 67, 0, 0x21], &ipv4(&usual_tcp())[..]].concat()),
     ]
 }
 
@@ -63,7 +80,7 @@ fn ng(order: Order) -> Vec<u8> {
 #[test]
 fn the_files_to_mutate_are_valid() {
     for order in Order::BOTH {
-        assert_eq!((read(classic(order)), read(ng(order))), (3, 3));
+        assert_eq!((read(classic(order)), read(ng(order))), (5, 5));
     }
 }
 
@@ -94,6 +111,58 @@ proptest! {
         if let Decoded::Tcp(segment) = decode(LinkType::RAW, &data, orig_len) {
             prop_assert_eq!(segment.tsval.is_some(), segment.tsecr.is_some());
         }
+    }
+
+    #[test]
+    fn decode_takes_any_tunnel(
+        protocol in proptest::sample::select(&[4_u8, 17, 41, 47][..]),
+        port in proptest::sample::select(&[4789_u16, 8472, 6081][..]),
+        mut data in proptest::collection::vec(
+            prop_oneof![any::<u8>(), proptest::sample::select(&[0_u8, 4, 8, 41, 47, 0x45, 0x60, 0x65, 0x58, 0x86, 0x88, 0xbe, 0xdd][..])],
+            0..200,
+        ),
+        cut: Index,
+        orig_len: u32,
+    ) {
+        if let (17, Some(field)) = (protocol, data.get_mut(2..4)) {
+            field.copy_from_slice(&port.to_be_bytes());
+        }
+        let packet = ipv4_with(protocol, &[], 0, None, &data);
+        decode(LinkType::RAW, &packet[..cut.index(packet.len() + 1)], orig_len);
+    }
+
+    #[test]
+    fn tunnels_end_at_any_depth(depth in 0_usize..300, kind in 0..3, cut: Index) {
+        let mut packet = if kind == 1 { ipv6(&usual_tcp()) } else { ipv4(&usual_tcp()) };
+        for _ in 0..depth {
+            packet = match kind {
+                0 => ipv4_with(4, &[], 0, Some(0), &packet),
+                1 => ipv6_with(41, Some(0), &packet[..]),
+                _ => ipv4_with(47, &[], 0, Some(0), &[&[0, 0, 0x08, 0x00], &packet[..]].concat()),
+            };
+        }
+        let decoded = whole(LinkType::RAW, &packet);
+        match depth {
+            ..=MAX_TUNNELS => prop_assert!(matches!(decoded, Decoded::Tcp(segment) if segment.len == 11)),
+            _ => prop_assert_eq!(decoded, skipped(SkipReason::TooManyTunnels)),
+        }
+        decode(LinkType::RAW, &packet[..cut.index(packet.len() + 1)], u32::MAX);
+    }
+
+    #[test]
+    fn decode_takes_any_log_message(
+        family in proptest::sample::select(&[2_u8, 10, 7][..]),
+        attributes in proptest::collection::vec((0_u16..40, 0_u16..12, 0_u8..12), 0..12),
+        big: bool,
+        orig_len: u32,
+    ) {
+        let order = if big { Order::Big } else { Order::Little };
+        let mut bytes = vec![family, 0, 0, 5];
+        for (len, kind, value) in attributes {
+            bytes.extend([order.u16(len), order.u16(kind)].concat());
+            bytes.extend(vec![value; usize::from(len).saturating_sub(4).next_multiple_of(4)]);
+        }
+        decode(LinkType::NFLOG, &bytes, orig_len);
     }
 
     #[test]

@@ -11,4 +11,5 @@ mod lengths;
 mod links;
 mod links_rare;
 mod pcapng;
+mod real;
 mod tunnels;

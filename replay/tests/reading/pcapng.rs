@@ -56,6 +56,42 @@ fn time_offsets_in_both_byte_orders() {
 }
 
 #[test]
+fn time_offsets_are_each_interface_s_own() {
+    let order = Order::Big;
+    let options = |resolution: u8, offset_s: i64| {
+        let offset = option(order, TSOFFSET, &order.u64(offset_s.cast_unsigned()));
+        [option(order, TSRESOL, &[resolution]), offset].concat()
+    };
+    let raw = ipv4(&usual_tcp());
+    let read = packets(&[
+        section(order),
+        interface(order, 101, 0, &options(3, 1_700_000_000)),
+        interface(order, 101, 0, &options(9, -37)),
+        interface(order, 101, 0, &[]),
+        enhanced(order, 0, 125, &raw, 63),
+        enhanced(order, 1, 1_700_000_037_125_000_000, &raw, 63),
+        enhanced(order, 2, 1_700_000_000_125_000, &raw, 63),
+    ]);
+    assert_eq!(read.iter().map(|packet| packet.ts_ns).collect::<Vec<_>>(), [Some(NS); 3]);
+}
+
+#[test]
+fn an_interface_may_be_described_after_the_first_packets() {
+    let order = Order::Little;
+    let frame = |interface| enhanced(order, interface, 0, &ipv4(&usual_tcp()), 63);
+    let read = packets(&[
+        section(order),
+        interface(order, 101, 0, &[]),
+        frame(0),
+        interface(order, 228, 0, &[]),
+        frame(1),
+        frame(0),
+    ]);
+    let interfaces: Vec<_> = read.iter().map(|packet| packet.interface).collect();
+    assert_eq!(interfaces, [None, Some(1), Some(0)], "of one only, nothing is to be told");
+}
+
+#[test]
 fn sections_of_different_byte_order() {
     let raw = ipv4(&usual_tcp());
     let (little, big) = (Order::Little, Order::Big);
@@ -143,15 +179,16 @@ fn other_blocks_are_passed_over() {
             block(order, 0x8000_0001, &[]),    // local use, nothing in it
             block(order, 11, &[0; 2_000_000]), // larger than the buffer
             frame.clone(),
-            block(order, 0x0bad, &[0, 0, 0, 1]), // custom: Wireshark numbers it
-            block(order, 9, b"__CURSOR=s\n"),    // journal: likewise
+            block(order, 0x0bad, &[0, 0, 0, 1]),      // custom: Wireshark numbers it
+            block(order, 0x4000_0bad, &[0, 0, 0, 1]), // custom, not to be copied: likewise
+            block(order, 9, b"__CURSOR=s\n"),         // journal: likewise
             frame,
         ]
         .concat(),
     );
     let (packets, summary) = read_tcp(&file.path).unwrap();
-    assert_eq!(packets, [1, 2, 5].map(|number| usual().at(number, Some(0))));
-    assert_eq!((summary.capture.packets, summary.capture.other_records), (3, 2));
+    assert_eq!(packets, [1, 2, 6].map(|number| usual().at(number, Some(0))));
+    assert_eq!((summary.capture.packets, summary.capture.other_records), (3, 3));
 }
 
 #[test]
