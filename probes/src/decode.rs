@@ -9,6 +9,7 @@ use crate::layout::{FLOW, SAMPLE, SAMPLE_BYTES, STATE_OFFSETS, TYPE_FLOW, TYPE_S
 
 /// What the sampler says.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are samples, and none is kept for long")]
 pub enum Event {
     /// A sample.
     Sample(Sample),

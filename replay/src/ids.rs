@@ -61,10 +61,10 @@ pub(crate) fn kinship(p: &Sighting, s: &Sighting, is_out: bool) -> Kinship {
     let count = packet.wrapping_sub(sample);
     let offset = p.start - s.start;
     let divides = count > 0 && offset > 0 && offset % i64::from(count) == 0;
-    if (offset == 0 && count == 0) || divides {
+    if (offset == 0 && count == 0) || (is_out && divides) {
         return Kinship::Same;
     }
-    // merged on the way in: pieces of any length, and an acknowledgment before the data
+    // merged on the way in: pieces of any length, so that a count proves nothing; an acknowledgment before the data
     let can_be_part = match offset {
         0 => s.end > s.start && (1..=8).contains(&count),
         _ => (1..=MOST_MERGED).contains(&count) && i64::from(count) * LEAST_BYTES <= offset,
