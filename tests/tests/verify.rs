@@ -315,7 +315,7 @@ proptest! {
             db.execute_batch(&format!("CREATE TABLE free AS SELECT * FROM {table}")).unwrap();
             let columns: Vec<String> = {
                 let statement = db.prepare("SELECT * FROM free").unwrap();
-                statement.column_names().into_iter().map(str::to_owned).collect()
+                statement.column_names().map(str::to_owned).collect()
             };
             let column = column.get(&columns);
             db.execute_batch(&format!("UPDATE free SET {column} = {value} WHERE rowid % 3 >= {rest}")).unwrap();

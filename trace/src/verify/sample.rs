@@ -136,7 +136,8 @@ pub(super) fn sample(row: &Row<'_>) -> rusqlite::Result<(Sample, Option<String>)
     }
     let what = decoded(what);
     let segment = Segment::from(seq, len, ack, flags);
-    let mangled = segment.is_none() && [seq, len, ack, flags].iter().any(Option::is_some);
+    // a log of another program may tell a segment's length and nothing else of it
+    let mangled = segment.is_none() && [seq, ack, flags].iter().any(Option::is_some);
     if mangled {
         fault = fault.or_else(|| Some("seq, len, ack and flags are not those of a segment".into()));
     }

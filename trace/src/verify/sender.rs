@@ -51,7 +51,7 @@ const COUNTERS: [(&str, usize, bool); 6] = [
 
 pub(super) fn check(run: &mut Run<'_>, at: &Place, moment: &Moment<'_>) -> Result<()> {
     let mut said = |check, text| run.violated(check, at.clone(), text);
-    kind(moment.now, &mut said)?;
+    kind(moment, &mut said)?;
     window(moment.now, &mut said)?;
     scoreboard(moment.now, &mut said)?;
     if let Some(last) = moment.last {
@@ -63,7 +63,8 @@ pub(super) fn check(run: &mut Run<'_>, at: &Place, moment: &Moment<'_>) -> Resul
 
 type Said<'a> = dyn FnMut(&'static str, String) -> Result<()> + 'a;
 
-fn kind(s: &Sample, said: &mut Said<'_>) -> Result<()> {
+fn kind(moment: &Moment<'_>, said: &mut Said<'_>) -> Result<()> {
+    let s = moment.now;
     let Some((kind, phase)) = s.what else {
         return said("kind_phase", "kind and phase are none that there are".into());
     };
@@ -77,7 +78,8 @@ fn kind(s: &Sample, said: &mut Said<'_>) -> Result<()> {
         let text = format!("kind {} has no phase {}", kind.name(), phase.name());
         said("kind_phase", text)?;
     }
-    if kind != Kind::State && s.segment.is_none() {
+    let imported = moment.session.is_some_and(|s| s.imported);
+    if kind != Kind::State && s.segment.is_none() && !imported {
         said("kind_phase", format!("kind {} names no segment", kind.name()))?;
     }
     Ok(())

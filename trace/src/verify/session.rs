@@ -15,6 +15,8 @@ pub(super) struct Session {
     pub(super) real_base_ns: i64,
     /// Were samples left out on purpose?
     pub(super) sparse: bool,
+    /// From a log of another program, which need not know segments?
+    pub(super) imported: bool,
     /// Does a transmit sample's `segs_out` count its own segment (`net:net_dev_queue`)?
     pub(super) counts_own_segment: bool,
     pub(super) complete: bool,
@@ -103,11 +105,13 @@ pub(super) fn check(run: &mut Run<'_>) -> Result<Sessions> {
             run.report.incomplete.push(id);
         }
         run.report.sessions += 1;
+        let backend = text(row, NAMES.len() + 1).map_err(&err)?;
         let session = Session {
             mono_base_ns: mono_base_ns.unwrap_or(0),
             real_base_ns: real_base_ns.unwrap_or(0),
             sparse: text(row, NAMES.len()).map_err(&err)? == Sampled::Changes.name(),
-            counts_own_segment: text(row, NAMES.len() + 1).map_err(&err)?.contains("tracepoint"),
+            imported: backend.starts_with("import"),
+            counts_own_segment: backend.contains("tracepoint"),
             complete,
             samples,
             lost,
