@@ -6,10 +6,10 @@
 use tcpprobe_trace::reader::SampleRow;
 use tcpprobe_trace::sample::{Kind, Phase};
 
-use crate::clocks::Clocks;
+use crate::clocks::{Clocks, Delay};
 use crate::matching::Found;
 use crate::packet::Packet;
-use crate::rebuild::Edges;
+use crate::rebuild::{Edges, edges_of};
 use crate::seq::{Position, nearest};
 use crate::sightings::{FlowPacket, space};
 use crate::times::times;
@@ -38,7 +38,11 @@ pub(crate) fn places(
     clocks: &Clocks,
 ) -> Vec<Place> {
     let rising = Rising::new(samples, edges);
-    let times = times(samples, all, packets, found, clocks, || rising.aligned_ns(samples, all, packets));
+    let times = times(samples, all, packets, found, clocks, || {
+        let mut delays: Vec<i64> = aligned(samples, all, packets).into_iter().map(|d| d.delay_ns).collect();
+        let middle = delays.len() / 2;
+        (!delays.is_empty()).then(|| *delays.select_nth_unstable(middle).1)
+    });
     let mut places = Vec::new();
     // without a time a packet stands behind the last one of the capture that has a sample
     let mut last: Option<(usize, i64)> = None;
@@ -152,26 +156,26 @@ impl Rising {
             _ => lowest,
         }
     }
+}
 
-    /// Where samples do not name their segments, as in the logs of others: an ACK that is the first to acknowledge so much
-    /// was processed at the last sample that did not know of it. The median of these delays.
-    fn aligned_ns(&self, samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket]) -> Option<i64> {
-        let mut most: Option<Position> = None;
-        let mut delays = Vec::new();
-        for packet in packets.iter().filter(|packet| !packet.is_out) {
-            let p = &all[packet.index as usize];
-            let Some(ts_ns) = p.ts_ns.filter(|_| p.flags.ack() && !p.flags.rst()) else { continue };
-            let ack = nearest(p.ack, most.unwrap_or(self.una[0]));
-            if most.is_some_and(|m| ack <= m) {
-                continue;
-            }
-            most = Some(ack);
-            let next = self.una.partition_point(|&u| u < ack);
-            if let (Some(before), Some(true)) = (next.checked_sub(1), self.una.get(next).map(|&u| u == ack)) {
-                delays.push(ts_ns.saturating_sub(samples[before].ts_ns));
-            }
+/// Where samples do not name their segments, as in the logs of others: an ACK that is the first to acknowledge so much
+/// was processed at the last sample that did not know of it. The delays that follow.
+pub(crate) fn aligned(samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket]) -> Vec<Delay> {
+    let rising = Rising::new(samples, &edges_of(samples));
+    let mut most: Option<Position> = None;
+    let mut delays = Vec::new();
+    for packet in packets.iter().filter(|packet| !packet.is_out && !samples.is_empty()) {
+        let p = &all[packet.index as usize];
+        let Some(ts_ns) = p.ts_ns.filter(|_| p.flags.ack() && !p.flags.rst()) else { continue };
+        let ack = nearest(p.ack, most.unwrap_or(rising.una[0]));
+        if most.is_some_and(|m| ack <= m) {
+            continue;
         }
-        let middle = delays.len() / 2;
-        (!delays.is_empty()).then(|| *delays.select_nth_unstable(middle).1)
+        most = Some(ack);
+        let next = rising.una.partition_point(|&u| u < ack);
+        if let (Some(before), Some(true)) = (next.checked_sub(1), rising.una.get(next).map(|&u| u == ack)) {
+            delays.push(Delay { ts_ns, delay_ns: ts_ns.saturating_sub(samples[before].ts_ns), is_out: false });
+        }
     }
+    delays
 }

@@ -24,10 +24,8 @@ pub(crate) struct Known {
     pub(crate) sample: Option<u32>,
     /// When the sender had it in hand, ns of the recording's clock; `None`: nothing tells.
     pub(crate) at_ns: Option<i64>,
-    /// `snd_nxt`.
-    pub(crate) nxt: u32,
-    /// `snd_una`.
-    pub(crate) una: u32,
+    /// `snd_nxt` and `snd_una`, where the samples know them.
+    pub(crate) edges: Option<(u32, u32)>,
     /// Selectively acknowledged bytes between the two.
     pub(crate) sacked_bytes: Option<u32>,
 }
@@ -42,32 +40,38 @@ pub(crate) struct Edges {
 /// Beyond the last sample nothing is known of what comes.
 const NO_LIMIT: Edges = Edges { nxt: Position::MAX, una: Position::MAX };
 
-/// Replays a flow; what is known at each of its packets, in the order of the capture.
+/// Replays a flow; what is known at each of its packets, in the order of the capture. `before_only`: samples are taken
+/// of received segments alone, before each is processed, so that what is sent meanwhile has the state of the next one.
 pub(crate) fn rebuild(
     samples: &[SampleRow],
     all: &[Packet],
     packets: &[FlowPacket],
     found: &[Found],
     clocks: &Clocks,
+    before_only: bool,
 ) -> Vec<Known> {
     let mut known = vec![Known::default(); packets.len()];
-    let edges = edges(samples);
+    let edges = edges_of(samples);
+    let has_edges = samples.iter().any(|s| s.snd_nxt.is_some() && s.snd_una.is_some());
     let Some(&begin) = edges.first() else { return known };
     let places = places(samples, &edges, all, packets, found, clocks);
     let mut own: Vec<(usize, usize)> =
         found.iter().enumerate().filter_map(|(p, f)| Some((f.sample()? as usize, p))).collect();
     own.sort_unstable();
     let echoes = Echoes::new(begin.una, begin.nxt, all, packets);
-    let mut replay = Replay { at: begin, board: Scoreboard::default() };
+    let mut replay = Replay { at: begin, board: Scoreboard::default(), has_edges };
     let (mut places, mut own) = (places.iter().peekable(), own.iter().peekable());
     for slot in 0..=samples.len() {
         let limit = edges.get(slot).copied().unwrap_or(NO_LIMIT);
         while let Some(place) = places.next_if(|p| p.slot == slot) {
             let packet = packets[place.packet];
             let p = &all[packet.index as usize];
+            known[place.packet].at_ns = Some(place.at_ns);
             if let Some(last) = slot.checked_sub(1) {
                 let at = replay.echoed(&echoes, place.packet, packet.is_out, edges[last], limit);
-                known[place.packet] = Known { at_ns: Some(place.at_ns), ..replay.known(last, at) };
+                let next = before_only && packet.is_out && slot < samples.len();
+                let sample = if next { slot } else { last };
+                known[place.packet] = Known { at_ns: Some(place.at_ns), ..replay.known(sample, at) };
             }
             replay.packet(p, packet.is_out, limit);
         }
@@ -89,20 +93,27 @@ pub(crate) fn rebuild(
 }
 
 /// The edges at each sample, unwrapped; `bytes_sent` bridges what samples are missing, retransmissions left aside.
-fn edges(samples: &[SampleRow]) -> Vec<Edges> {
-    let mut last: Option<(Position, Option<i64>)> = None;
+pub(crate) fn edges_of(samples: &[SampleRow]) -> Vec<Edges> {
+    let mut last: Option<(Position, Position, Option<i64>)> = None;
     samples
         .iter()
         .map(|s| {
-            let nxt = match last {
-                None => (1 << 40) + Position::from(s.snd_nxt),
-                Some((at, bytes)) => {
+            // what does not know its edges has those of the one before
+            let nxt = match (last, s.snd_nxt) {
+                (None, nxt) => (1 << 40) + Position::from(nxt.unwrap_or(0)),
+                (Some((at, _, _)), None) => at,
+                (Some((at, _, bytes)), Some(nxt)) => {
                     let sent = s.bytes_sent.zip(bytes).map_or(0, |(now, then)| now.saturating_sub(then));
-                    nearest(s.snd_nxt, at.saturating_add(sent.clamp(0, 1 << 50)))
+                    nearest(nxt, at.saturating_add(sent.clamp(0, 1 << 50)))
                 }
             };
-            last = Some((nxt, s.bytes_sent));
-            Edges { nxt, una: nearest(s.snd_una, nxt) }
+            let una = match (last, s.snd_una) {
+                (_, Some(una)) => nearest(una, nxt),
+                (Some((_, una, _)), None) => una,
+                (None, None) => nxt,
+            };
+            last = Some((nxt, una, s.bytes_sent));
+            Edges { nxt, una }
         })
         .collect()
 }
@@ -121,6 +132,7 @@ fn within(
 struct Replay {
     at: Edges,
     board: Scoreboard,
+    has_edges: bool,
 }
 
 impl Replay {
@@ -129,9 +141,8 @@ impl Replay {
         Known {
             sample,
             at_ns: None,
-            nxt: at.nxt as u32,
-            una: at.una as u32,
-            sacked_bytes: self.board.bytes(at.una, at.nxt),
+            edges: self.has_edges.then_some((at.nxt as u32, at.una as u32)),
+            sacked_bytes: self.board.bytes(at.una, at.nxt).filter(|_| self.has_edges),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::clocks::{Clocks, Delay};
 use crate::copies;
 use crate::delays::UsualDelays;
 use crate::matching::{Completeness, Found, Matcher, match_direction};
+use crate::order::aligned;
 use crate::packet::{Packet, TcpFlags, Tunnel};
 use crate::rebuild::{Known, rebuild};
 use crate::sightings::{Direction, FlowPacket, holes_before};
@@ -77,13 +78,15 @@ fn is_near(sent: &UsualDelays, received: &UsualDelays) -> bool {
 }
 
 impl Matched {
-    /// Packet time minus sample time of every match.
+    /// Packet time minus sample time of every match; where samples name no segments, of the ACKs that must be theirs.
     pub(crate) fn delays(&self, all: &[Packet], packets: &[FlowPacket]) -> impl Iterator<Item = Delay> {
-        packets.iter().zip(&self.found).filter_map(|(packet, f)| {
+        let nameless = !self.samples.iter().any(|s| s.has_segment);
+        let aligned = if nameless { aligned(&self.samples, all, packets) } else { Vec::new() };
+        aligned.into_iter().chain(packets.iter().zip(&self.found).filter_map(|(packet, f)| {
             let ts_ns = all[packet.index as usize].ts_ns?;
             let delay_ns = ts_ns.checked_sub(self.samples[f.sample()? as usize].ts_ns)?;
             Some(Delay { ts_ns, delay_ns, is_out: packet.is_out })
-        })
+        }))
     }
 }
 
@@ -138,7 +141,7 @@ pub(crate) fn rows(
     let around = neighbours(packets, found);
     let ends = Ends::of(flow, samples);
     let copies = copies::number(all, packets, found);
-    let known = rebuild(samples, all, packets, found, clocks);
+    let known = rebuild(samples, all, packets, found, clocks, flow.sampled == Sampled::Received);
     let mut rows: Vec<PacketRow> = packets
         .iter()
         .enumerate()
@@ -161,7 +164,7 @@ pub(crate) fn rows(
                     if let (Some(s), true) = (known[i].sample, has_state(reason)) {
                         row.sample_id = Some(samples[s as usize].id);
                         row.matched = Match::Carried;
-                        row.carried = Some((known[i].nxt, known[i].una));
+                        row.carried = known[i].edges;
                         row.sacked_bytes = known[i].sacked_bytes;
                     }
                 }
@@ -279,6 +282,10 @@ impl Ends {
     /// Why a packet has no sample, in the light of what stands around it.
     fn refine(&self, why: Reason, flow: &FlowRow, is_out: bool, p: &Packet, known: &Known, hole: bool) -> Reason {
         let Some(last) = known.sample else {
+            // nothing tells where among the samples it belongs
+            if known.at_ns.is_none() && !self.accepted && !p.flags.syn() {
+                return why;
+            }
             if why == Reason::Ambiguous {
                 return why;
             }

@@ -75,9 +75,9 @@ pub struct SampleRow {
     /// Why it failed locally; 0 where it did not.
     pub error: i32,
     /// The sender's next sequence number.
-    pub snd_nxt: u32,
+    pub snd_nxt: Option<u32>,
     /// The sender's oldest unacknowledged one.
-    pub snd_una: u32,
+    pub snd_una: Option<u32>,
     /// The TCP state that is entered, in a sample of kind `state`.
     pub sk_state: Option<u8>,
     /// Payload bytes sent so far, 64 bits: they tell how far the sequence numbers went where samples are missing.
@@ -196,7 +196,8 @@ impl TraceReader {
         let number = |at: usize| -> Result<u32> { Ok(get(at)?.unwrap_or(0) as u32) };
         let (seq, ack) = (number(4)?, number(6)?);
         let own = if kind.is_out() { seq } else { ack };
-        let snd_nxt = own.wrapping_add(number(10)?);
+        let snd_nxt = get(10)?.map(|off| own.wrapping_add(off as u32));
+        let in_flight = get(11)?.map(|bytes| bytes as u32);
         Ok(SampleRow {
             id: row.get(0).map_err(&err)?,
             serial: get(1)?.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
@@ -213,7 +214,7 @@ impl TraceReader {
             ip_id: get(15)?.and_then(|i| u16::try_from(i).ok()),
             error: get(9)?.unwrap_or(0) as i32,
             snd_nxt,
-            snd_una: snd_nxt.wrapping_sub(number(11)?),
+            snd_una: snd_nxt.zip(in_flight).map(|(nxt, bytes)| nxt.wrapping_sub(bytes)),
             bytes_sent: get(12)?,
             sk_state: get(13)?.and_then(|s| u8::try_from(s).ok()),
         })
