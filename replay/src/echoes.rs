@@ -100,6 +100,11 @@ impl Echoes {
         Echoes { stamps, firsts, acked: Steps::new(acked), sent: Steps::new(sent) }
     }
 
+    /// A packet's place on the axis of the peer's stamps: its own, or the one that it carries back.
+    pub(crate) fn stamp(&self, packet: usize) -> Option<Position> {
+        self.stamps[packet]
+    }
+
     /// `snd_una` at a packet that was sent is no less than the first and no more than the second.
     pub(crate) fn una_at(&self, packet: usize) -> (Option<Position>, Option<Position>) {
         let Some(stamp) = self.stamps[packet] else { return (None, None) };

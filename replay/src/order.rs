@@ -7,6 +7,7 @@ use tcpprobe_trace::reader::SampleRow;
 use tcpprobe_trace::sample::{Kind, Phase};
 
 use crate::clocks::{Clocks, Delay};
+use crate::echoes::Echoes;
 use crate::matching::Found;
 use crate::packet::Packet;
 use crate::rebuild::{Edges, edges_of};
@@ -36,6 +37,7 @@ pub(crate) fn places(
     packets: &[FlowPacket],
     found: &[Found],
     clocks: &Clocks,
+    echoes: &Echoes,
 ) -> Vec<Place> {
     let rising = Rising::new(samples, edges);
     let times = times(samples, all, packets, found, clocks, || {
@@ -46,7 +48,8 @@ pub(crate) fn places(
     let mut places = Vec::new();
     // without a time a packet stands behind the last one of the capture that has a sample
     let mut last: Option<(usize, i64)> = None;
-    let mut seen = Seen::default();
+    let queue_known = packets.iter().zip(found).any(|(packet, f)| packet.is_out && f.sample().is_some());
+    let mut seen = Seen { queue_known, ..Seen::default() };
     for (i, packet) in packets.iter().enumerate() {
         let p = &all[packet.index as usize];
         if let Some(s) = found[i].sample() {
@@ -64,8 +67,57 @@ pub(crate) fn places(
         seen.packet(p, packet.is_out, near);
         places.push(Place { slot, at_ns: by_time.1, packet: i });
     }
+    let answered = Answered::new(&places, packets, found, echoes);
+    for place in places.iter_mut().filter(|place| packets[place.packet].is_out) {
+        let p = &all[packets[place.packet].index as usize];
+        let start = nearest(p.seq, edges[place.slot.clamp(1, edges.len()) - 1].nxt);
+        // what was new then has been placed by the numbers
+        if !rising.is_new(place.slot, start) {
+            place.slot = answered.slot(place.slot, echoes.stamp(place.packet));
+        }
+    }
     places.sort_by_key(|p| (p.slot, p.at_ns, p.packet));
     places
+}
+
+/// Where the ACKs stand whose stamps what is sent carries back (RFC 7323): each with its stamp, and before which sample.
+struct Answered {
+    by_stamp: Vec<(Position, usize)>,
+    /// The last place up to each of them, and the first from each on.
+    last: Vec<usize>,
+    first: Vec<usize>,
+}
+
+impl Answered {
+    fn new(places: &[Place], packets: &[FlowPacket], found: &[Found], echoes: &Echoes) -> Answered {
+        let own = found.iter().enumerate().filter_map(|(i, f)| Some((i, f.sample()? as usize + 1)));
+        let every = own.chain(places.iter().map(|p| (p.packet, p.slot)));
+        let mut by_stamp: Vec<(Position, usize)> =
+            every.filter(|&(i, _)| !packets[i].is_out).filter_map(|(i, slot)| Some((echoes.stamp(i)?, slot))).collect();
+        by_stamp.sort_unstable();
+        let mut last: Vec<usize> = by_stamp.iter().map(|s| s.1).collect();
+        let mut first = last.clone();
+        for i in 1..last.len() {
+            last[i] = last[i].max(last[i - 1]);
+        }
+        for i in (1..first.len()).rev() {
+            first[i - 1] = first[i - 1].min(first[i]);
+        }
+        Answered { by_stamp, last, first }
+    }
+
+    /// A place that does not contradict the stamp that was carried back.
+    fn slot(&self, slot: usize, echoed: Option<Position>) -> usize {
+        let Some(stamp) = echoed else { return slot };
+        let below = self.by_stamp.partition_point(|s| s.0 < stamp);
+        let with = self.by_stamp.partition_point(|s| s.0 <= stamp);
+        // after all with earlier stamps and the first with this one, before any with a later one
+        let earlier = below.checked_sub(1).map(|i| self.last[i]);
+        let own = self.by_stamp.get(below).filter(|s| s.0 == stamp).map(|s| s.1);
+        let low = earlier.max(own).unwrap_or(0);
+        let high = self.first.get(with).copied().unwrap_or(usize::MAX);
+        if low <= high { slot.clamp(low, high) } else { slot }
+    }
 }
 
 /// How far the capture's packets went in both directions.
@@ -73,6 +125,8 @@ pub(crate) fn places(
 struct Seen {
     end: Option<Position>,
     ack: Option<Position>,
+    /// Do matches tell how long what is sent takes to the tap?
+    queue_known: bool,
 }
 
 impl Seen {
@@ -114,6 +168,11 @@ impl Rising {
         }
     }
 
+    /// Is what begins at this position new data there, as the numbers tell?
+    fn is_new(&self, slot: usize, start: Position) -> bool {
+        slot.checked_sub(1).is_none_or(|before| self.nxt[before] <= start)
+    }
+
     /// Between which samples a packet stands that time puts at `by_time`.
     fn slot(&self, p: &Packet, is_out: bool, by_time: (usize, i64), near: Edges, seen: &Seen) -> usize {
         let (slot, at_ns) = by_time;
@@ -136,7 +195,7 @@ impl Rising {
         }
         // and what goes beyond came after, unless this was sent again or came late
         let highest = values.partition_point(|&v| v <= position);
-        let late = is_out && self.at.get(highest).is_some_and(|&a| at_ns - a > ROUGHLY_NS);
+        let late = is_out && seen.queue_known && self.at.get(highest).is_some_and(|&a| at_ns - a > ROUGHLY_NS);
         if is_old || late { slot.max(lowest) } else { slot.clamp(lowest, highest) }
     }
 }

@@ -54,11 +54,11 @@ pub(crate) fn rebuild(
     let edges = edges_of(samples);
     let has_edges = samples.iter().any(|s| s.snd_nxt.is_some() && s.snd_una.is_some());
     let Some(&begin) = edges.first() else { return known };
-    let places = places(samples, &edges, all, packets, found, clocks);
+    let echoes = Echoes::new(begin.una, begin.nxt, all, packets);
+    let places = places(samples, &edges, all, packets, found, clocks, &echoes);
     let mut own: Vec<(usize, usize)> =
         found.iter().enumerate().filter_map(|(p, f)| Some((f.sample()? as usize, p))).collect();
     own.sort_unstable();
-    let echoes = Echoes::new(begin.una, begin.nxt, all, packets);
     let mut replay = Replay { at: begin, board: Scoreboard::default(), has_edges };
     let (mut places, mut own) = (places.iter().peekable(), own.iter().peekable());
     for slot in 0..=samples.len() {
