@@ -18,13 +18,15 @@ use libtest_mimic::{Arguments, Trial};
 use tcpprobe_fixtures::sim::listing::list;
 use tcpprobe_fixtures::sim::verdict::{Share, Verdict, compare};
 use tcpprobe_fixtures::sim::world::World;
-use tcpprobe_fixtures::sim::worlds::{WORLDS, by_name};
+use tcpprobe_fixtures::sim::worlds::{MIXED, WORLDS, by_name, mixed};
 use tcpprobe_fixtures::sim::{Recording, simulate};
 use tcpprobe_replay::join::join;
 use tcpprobe_trace::join::PacketRow;
 
 /// Recordings of each world. With all worlds these are more than 10,000 connections.
 const SEEDS: u64 = 12;
+/// Recordings of worlds that are put together at random.
+const MIXED_SEEDS: u64 = 60;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -38,10 +40,13 @@ fn main() -> ExitCode {
     ];
     let only = var("TCPPROBE_SIM_WORLD").ok();
     for world in WORLDS.iter().filter(|w| only.as_ref().is_none_or(|name| name == w.name)) {
-        trials.push(trial(format!("world_{}", world.name), || world_is_right(world)));
+        trials.push(trial(format!("world_{}", world.name), || world_is_right(world.name, SEEDS, |_| *world)));
         if thinned::can_be_told(world) {
             trials.push(trial(format!("thinned_{}", world.name), || thinned::is_near(world)));
         }
+    }
+    if only.is_none_or(|name| name == MIXED) {
+        trials.push(trial(format!("world_{MIXED}"), || world_is_right(MIXED, MIXED_SEEDS, mixed)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -65,13 +70,16 @@ fn seeds(usual: u64) -> Result<Range<u64>> {
     })
 }
 
-fn world_is_right(world: &World) -> Result<()> {
+/// Joins recordings of a world; `world` makes the one of a seed.
+fn world_is_right(name: &str, usual: u64, world: impl Fn(u64) -> World) -> Result<()> {
     let mut shares = [Share::default(); 2];
     let mut missed: BTreeMap<String, (u64, String)> = BTreeMap::new();
     let mut faults = String::new();
     let mut wrong = 0;
-    for seed in seeds(SEEDS)? {
-        let recording = simulate(world, seed);
+    let mut floor = [0; 2];
+    for seed in seeds(usual)? {
+        let recording = simulate(&world(seed), seed);
+        floor = recording.world.floor;
         let (verdict, rows) = joined(&recording)?;
         for (all, one) in shares.iter_mut().zip(verdict.shares) {
             all.there += one.there;
@@ -95,11 +103,11 @@ fn world_is_right(world: &World) -> Result<()> {
     let [data, empty] = shares;
     let summary = format!(
         "{}: {} of {} packets with data, {} of {} others have their sample; {wrong} wrong; missed: {missed:?}",
-        world.name, data.found, data.there, empty.found, empty.there
+        name, data.found, data.there, empty.found, empty.there
     );
     eprintln!("{summary}");
     ensure!(wrong == 0, "{wrong} wrong rows\n{faults}\n{summary}");
-    for (share, floor, what) in [(data, world.floor[0], "with data"), (empty, world.floor[1], "others")] {
+    for (share, floor, what) in [(data, floor[0], "with data"), (empty, floor[1], "others")] {
         ensure!(share.found * 1000 >= share.there * u64::from(floor), "too few packets ({what}) found: {summary}");
     }
     Ok(())
@@ -122,6 +130,7 @@ fn words(recording: &Recording, verdict: &Verdict, rows: &[PacketRow]) -> String
         for w in &verdict.wrong {
             by_connection.entry(w.connection).or_default().insert(w.number);
         }
+        let _ = writeln!(text, "{:?}", recording.world);
         for (connection, numbers) in by_connection {
             let _ = writeln!(text, "connection {connection}\n{}", list(recording, connection, rows, &numbers));
         }
@@ -148,8 +157,9 @@ fn regressions() -> Result<()> {
     for line in text.lines().map(|l| l.split('#').next().unwrap_or("").trim()).filter(|l| !l.is_empty()) {
         let mut parts = line.split_whitespace();
         let (Some(world), Some(seed)) = (parts.next(), parts.next()) else { bail!("`{line}` is no world and seed") };
-        let world = by_name(world).with_context(|| format!("there is no world {world}"))?;
-        let recording = simulate(world, seed.parse().with_context(|| format!("`{line}`"))?);
+        let seed = seed.parse().with_context(|| format!("`{line}`"))?;
+        let world = by_name(world, seed).with_context(|| format!("there is no world {world}"))?;
+        let recording = simulate(&world, seed);
         let (verdict, rows) = joined(&recording)?;
         faults += &words(&recording, &verdict, &rows);
     }
