@@ -67,9 +67,10 @@ impl Window {
     }
 
     /// Is this delay surely another transmission's, if `own` is this one's? A busy processor alone may hold a packet
-    /// back for half a millisecond.
-    pub(crate) fn excludes(&self, delay: i64, own: i64) -> bool {
-        !self.loosely_has(delay) && (delay - own).abs() > BUSY_NS
+    /// back for half a millisecond; a network, by several times what it usually varies.
+    pub(crate) fn excludes(&self, delay: i64, own: i64, is_near: bool) -> bool {
+        let network = if is_near { 0 } else { 4 * self.width() };
+        !self.loosely_has(delay) && (delay - own).abs() > BUSY_NS + network
     }
 
     /// Is it usual, or nearly so?

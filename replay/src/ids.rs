@@ -60,7 +60,9 @@ pub(crate) fn kinship(p: &Sighting, s: &Sighting, is_out: bool) -> Kinship {
     let (Some(packet), Some(sample)) = (p.ip_id, s.ip_id.filter(|&i| i != 0)) else { return Kinship::Unknown };
     let count = packet.wrapping_sub(sample);
     let offset = p.start - s.start;
-    let divides = count > 0 && offset > 0 && offset % i64::from(count) == 0;
+    let size = if count > 0 && offset % i64::from(count) == 0 { offset / i64::from(count) } else { 0 };
+    // all pieces are alike but for the last; the network may have merged some of them again
+    let divides = size > 0 && p.end > p.start && (p.end - p.start) % size == 0;
     if (offset == 0 && count == 0) || (is_out && divides) {
         return Kinship::Same;
     }
@@ -69,7 +71,9 @@ pub(crate) fn kinship(p: &Sighting, s: &Sighting, is_out: bool) -> Kinship {
         0 => s.end > s.start && (1..=8).contains(&count),
         _ => (1..=MOST_MERGED).contains(&count) && i64::from(count) * LEAST_BYTES <= offset,
     };
-    if !is_out && can_be_part { Kinship::Unknown } else { Kinship::Other }
+    // the last piece, whose length proves nothing
+    let is_last = size > 0 && p.end == s.end;
+    if (!is_out && can_be_part) || is_last { Kinship::Unknown } else { Kinship::Other }
 }
 
 #[cfg(test)]

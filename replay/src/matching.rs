@@ -116,10 +116,12 @@ pub(crate) struct Matcher<'a> {
     ids: bool,
     /// Did the recorded socket send this direction's packets?
     is_out: bool,
+    /// Was the capture taken at the socket's own host, where nothing overtakes?
+    is_near: bool,
 }
 
-/// Finds each packet's sample. `is_near`: the capture was taken at the socket's own host, where nothing overtakes.
-pub(crate) fn match_direction(matcher: &Matcher<'_>, usual: &UsualDelays, is_near: bool) -> Vec<Found> {
+/// Finds each packet's sample.
+pub(crate) fn match_direction(matcher: &Matcher<'_>, usual: &UsualDelays) -> Vec<Found> {
     let packets = matcher.packets;
     let mut rivals = Vec::new();
     let mut by_time: Vec<(u32, u32)> = Vec::new();
@@ -130,13 +132,13 @@ pub(crate) fn match_direction(matcher: &Matcher<'_>, usual: &UsualDelays, is_nea
                 [] => Found::Nothing(Reason::NotSampled),
                 [only] => {
                     matcher.rivals(p, candidates, &mut rivals);
-                    matcher.lone(p, *only, &rivals, usual, is_near)
+                    matcher.lone(p, *only, &rivals, usual)
                 }
                 several => {
                     matcher.rivals(p, several, &mut rivals);
                     // as many transmissions as samples, and none missing: then the count is right, or nothing is
                     if rivals.len() == several.len() && !matcher.incomplete_around(several) {
-                        return match matcher.by_count(p, several, &rivals, usual, is_near) {
+                        return match matcher.by_count(p, several, &rivals, usual) {
                             Some(s) => matcher.verdict(p, s),
                             None => Found::Nothing(Reason::Ambiguous),
                         };
@@ -184,6 +186,7 @@ impl<'a> Matcher<'a> {
             candidates: Candidates::default(),
             ids: false,
             is_out,
+            is_near: false,
         };
         matcher.candidates = matcher.all_candidates();
         let lone = (0..packets.len() as u32).filter_map(|p| match matcher.candidates.of(p) {
@@ -211,6 +214,11 @@ impl<'a> Matcher<'a> {
     /// What their identifications say of a packet and a sample.
     fn kinship(&self, packet: &Sighting, sample: u32) -> Kinship {
         if self.ids { kinship(packet, &self.samples[sample as usize], self.is_out) } else { Kinship::Unknown }
+    }
+
+    /// With the knowledge of where the capture was taken.
+    pub(crate) fn at(self, is_near: bool) -> Self {
+        Matcher { is_near, ..self }
     }
 
     /// Do identifications tell this direction's transmissions apart?
@@ -263,7 +271,7 @@ impl<'a> Matcher<'a> {
     }
 
     /// Is the only sample that a packet could have its own?
-    fn lone(&self, packet: u32, sample: u32, rivals: &[u32], usual: &UsualDelays, is_near: bool) -> Found {
+    fn lone(&self, packet: u32, sample: u32, rivals: &[u32], usual: &UsualDelays) -> Found {
         let (p, s) = (&self.packets[packet as usize], &self.samples[sample as usize]);
         let kin = self.kinship(p, sample);
         let is_its = |r: u32| self.kinship(&self.packets[r as usize], sample) == Kinship::Same;
@@ -272,8 +280,8 @@ impl<'a> Matcher<'a> {
             .filter(|&&r| r != packet && !self.are_copies(packet, r) && (kin != Kinship::Same || is_its(r)))
             .count();
         let incomplete = self.incomplete_around(&[sample]);
-        // what may be a part of it cannot be where its very packet is
-        if kin != Kinship::Same && rivals.iter().any(|&r| self.packets[r as usize].start == p.start && is_its(r)) {
+        // what may be a part of it cannot be where that very part is
+        if kin != Kinship::Same && rivals.iter().any(|&r| r != packet && is_its(r)) {
             return Found::Nothing(Reason::NotSampled);
         }
         if kin == Kinship::Same {
@@ -303,7 +311,7 @@ impl<'a> Matcher<'a> {
             };
         }
         // at the sender's own tap what was sent comes after its sample and in its order, however long the queue is
-        if self.is_out && is_near && others == 0 && !incomplete && self.left_in_order(packet, sample, usual) {
+        if self.is_out && self.is_near && others == 0 && !incomplete && self.left_in_order(packet, sample, usual) {
             return self.verdict(packet, sample);
         }
         let fits = |packet| {
@@ -319,7 +327,7 @@ impl<'a> Matcher<'a> {
             Some(false) => Found::Nothing(Reason::NotSampled),
             Some(true) => {
                 // what is received may wait for its application, however long
-                let waited = |r| !self.is_out && is_near && self.delay(r, sample).is_some_and(|d| d <= 0);
+                let waited = |r| !self.is_out && self.is_near && self.delay(r, sample).is_some_and(|d| d <= 0);
                 let also = rivals
                     .iter()
                     .any(|&r| r != packet && !self.are_copies(packet, r) && (fits(r) != Some(false) || waited(r)));
@@ -343,18 +351,11 @@ impl<'a> Matcher<'a> {
     fn fits_alone(&self, packet: u32, sample: u32, rivals: &[u32], usual: &UsualDelays) -> bool {
         let (Some(window), Some(own)) = (usual.around(packet), self.delay(packet, sample)) else { return false };
         let mut others = rivals.iter().filter(|&&r| r != packet && !self.are_copies(packet, r));
-        window.has(own) && others.all(|&r| self.delay(r, sample).is_some_and(|d| window.excludes(d, own)))
+        window.has(own) && others.all(|&r| self.delay(r, sample).is_some_and(|d| window.excludes(d, own, self.is_near)))
     }
 
     /// The k-th sample for the k-th packet, where the delays that follow do not speak against it.
-    fn by_count(
-        &self,
-        packet: u32,
-        candidates: &[u32],
-        rivals: &[u32],
-        usual: &UsualDelays,
-        is_near: bool,
-    ) -> Option<u32> {
+    fn by_count(&self, packet: u32, candidates: &[u32], rivals: &[u32], usual: &UsualDelays) -> Option<u32> {
         // copies are not counted as transmissions: which of these are some, count does not know
         if rivals.windows(2).any(|w| self.are_copies(w[0], w[1])) {
             return None;
@@ -370,7 +371,7 @@ impl<'a> Matcher<'a> {
                 let spacing = times.clone().zip(times.skip(1)).map(|(a, b)| b - a).min().unwrap_or(0);
                 let window = usual.around(packet);
                 // across a network they may have overtaken each other, if delays vary as much as they are apart
-                if !is_near && window.is_some_and(|w| w.width() >= spacing) {
+                if !self.is_near && window.is_some_and(|w| w.width() >= spacing) {
                     return None;
                 }
                 let all = |test: &dyn Fn(Window, i64) -> bool| {
@@ -394,7 +395,7 @@ impl<'a> Matcher<'a> {
         let only = *fitting.next()?;
         let own = self.delay(packet, only)?;
         let mut others = candidates.iter().filter(|&&s| s != only);
-        others.all(|&s| self.delay(packet, s).is_some_and(|d| window.excludes(d, own))).then_some(only)
+        others.all(|&s| self.delay(packet, s).is_some_and(|d| window.excludes(d, own, self.is_near))).then_some(only)
     }
 
     /// Is a sample missing between the neighbours of these, or may any be?

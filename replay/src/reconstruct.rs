@@ -16,7 +16,7 @@ use crate::matching::{Completeness, Found, Matcher, match_direction};
 use crate::order::aligned;
 use crate::packet::{Packet, TcpFlags, Tunnel};
 use crate::rebuild::{Known, rebuild};
-use crate::sightings::{Direction, FlowPacket, holes_before};
+use crate::sightings::{Direction, FlowPacket, holes_before, space};
 
 /// A packet passes the tap of its own host within this, if no queue holds it.
 const SAME_HOST_NS: i64 = 1_000_000;
@@ -51,9 +51,10 @@ pub(crate) fn match_flow(
     });
     let usual = matchers.each_ref().map(Matcher::usual_delays);
     let is_near = is_near(&usual[0], &usual[1]);
+    let matchers = matchers.map(|m| m.at(is_near));
     let mut ids_tell = false;
     for ((d, matcher), usual) in directions.iter().zip(&matchers).zip(&usual) {
-        for (&p, f) in d.of_packets.iter().zip(match_direction(matcher, usual, is_near)) {
+        for (&p, f) in d.of_packets.iter().zip(match_direction(matcher, usual)) {
             // from positions in the direction's lists to positions in the flow's
             found[p as usize] = match f {
                 Found::Exact(s) => Found::Exact(d.of_samples[s as usize]),
@@ -117,9 +118,8 @@ fn merge_acks(samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket], fou
         let alike = (p.seq, p.tsval, p.tsecr) == (first.seq, first.tsval, first.tsecr);
         let follows = p.ip_id.zip(first.ip_id).is_some_and(|(p, f)| p.wrapping_sub(f) <= MOST_MERGED);
         if alike && follows && !is_below(sample.ack, p.ack) {
-            found[i] = if p.ack == sample.ack { Found::Exact(s) } else { Found::Within(s) };
-            // the last one of them
-            run = run.filter(|_| p.ack != sample.ack);
+            let is_whole = (p.ack, space(p.len, p.flags.0)) == (sample.ack, space(sample.len, sample.flags));
+            found[i] = if is_whole { Found::Exact(s) } else { Found::Within(s) };
         }
     }
 }
