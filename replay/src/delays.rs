@@ -32,6 +32,18 @@ impl UsualDelays {
         !self.pairs.is_empty() && order.chain(after.iter().take(NEIGHBOURS).map(|p| p.1)).is_sorted()
     }
 
+    /// Do most of the packets around stand in another order to this one than their samples do to this sample?
+    pub(crate) fn contradict(&self, packet: u32, sample: u32) -> bool {
+        let at = self.pairs.partition_point(|&(p, _, _)| p < packet);
+        let (before, rest) = self.pairs.split_at(at);
+        let after = rest.iter().skip_while(|&&(p, _, _)| p == packet);
+        let before = before.iter().rev().take(NEIGHBOURS).map(|p| p.1 > sample);
+        let (against, of) = before
+            .chain(after.take(NEIGHBOURS).map(|p| p.1 < sample))
+            .fold((0, 0), |(n, of), is| (n + usize::from(is), of + 1));
+        against * 2 > of
+    }
+
     /// What is usual around a packet, itself left out; `None` where there is nothing to compare with.
     pub(crate) fn around(&self, packet: u32) -> Option<Window> {
         let at = self.pairs.partition_point(|&(p, _, _)| p < packet);

@@ -23,6 +23,13 @@ const MOST_MERGED: u16 = 256;
 /// Bytes of a merged packet, at the least, on average.
 const LEAST_BYTES: i64 = 64;
 
+/// Does a sender count its identifications up? Then one of 0 is of a socket that does not.
+pub(crate) fn are_counted(packets: &[Sighting]) -> bool {
+    let ids: HashSet<u16> = packets.iter().filter_map(|p| p.ip_id.filter(|&i| i != 0)).collect();
+    let zeros = packets.iter().filter(|p| p.ip_id == Some(0)).count();
+    ids.len() > 2 && ids.len() > zeros
+}
+
 /// Are the identifications of one direction of a flow worth anything? Not where something on the way rewrites them,
 /// nor where the sender leaves them alike.
 /// Those that say nothing, and those that other causes explain, do not count.

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use tcpprobe_trace::join::Reason;
 
 use crate::delays::{MARGIN_NS, UsualDelays, Window};
-use crate::ids::{Kinship, are_telling, kinship};
+use crate::ids::{Kinship, are_counted, are_telling, kinship};
 use crate::packet::TcpFlags;
 use crate::seq::Position;
 use crate::spans::Spans;
@@ -71,6 +71,8 @@ pub(crate) const COPY_NS: i64 = 10_000;
 
 /// Packet and sample of one transmission on one host, if no queue holds the packet.
 const SAME_HOST_NS: i64 = 1_000_000;
+/// No queue of a host holds a packet longer.
+const QUEUE_NS: i64 = 2_000_000_000;
 /// No sender waits longer before it sends again, so that a difference beyond it is one of clocks (RFC 1122 §4.2.3.5
 /// gives up after some minutes).
 const LONG_NS: i64 = 900_000_000_000;
@@ -83,6 +85,10 @@ pub(crate) struct Completeness<'a> {
     pub(crate) sparse: bool,
     /// Does the capture show packets of this flow more than once, as one of several interfaces does?
     pub(crate) copies: bool,
+    /// Was the flow recorded from its beginning?
+    pub(crate) from_begin: bool,
+    /// And to its end?
+    pub(crate) to_end: bool,
 }
 
 /// The samples that each packet could have.
@@ -114,6 +120,10 @@ pub(crate) struct Matcher<'a> {
     candidates: Candidates,
     /// Do identifications tell transmissions apart?
     ids: bool,
+    /// The first packet that no sample can be of, beyond all of them if there is none, and the last.
+    foreign: (u32, Option<u32>),
+    /// Does the sender of this direction's packets count its identifications up?
+    counted: bool,
     /// Did the recorded socket send this direction's packets?
     is_out: bool,
     /// Was the capture taken at the socket's own host, where nothing overtakes?
@@ -137,7 +147,8 @@ pub(crate) fn match_direction(matcher: &Matcher<'_>, usual: &UsualDelays) -> Vec
                 several => {
                     matcher.rivals(p, several, &mut rivals);
                     // as many transmissions as samples, and none missing: then the count is right, or nothing is
-                    if rivals.len() == several.len() && !matcher.incomplete_around(several) {
+                    let open = matcher.is_open(&rivals, several, usual);
+                    if rivals.len() == several.len() && !open && !matcher.incomplete_around(several) {
                         return match matcher.by_count(p, several, &rivals, usual) {
                             Some(s) => matcher.verdict(p, s),
                             None => Found::Nothing(Reason::Ambiguous),
@@ -185,6 +196,8 @@ impl<'a> Matcher<'a> {
             empty_packets: empties(packets),
             candidates: Candidates::default(),
             ids: false,
+            foreign: (u32::MAX, None),
+            counted: are_counted(packets),
             is_out,
             is_near: false,
         };
@@ -197,6 +210,9 @@ impl<'a> Matcher<'a> {
             matcher.ids = true;
             matcher.candidates = matcher.all_candidates();
         }
+        let mut foreign = (0..packets.len() as u32).filter(|&p| matcher.candidates.of(p).is_empty());
+        let first = foreign.next();
+        matcher.foreign = (first.unwrap_or(u32::MAX), foreign.next_back().or(first));
         matcher
     }
 
@@ -229,6 +245,11 @@ impl<'a> Matcher<'a> {
     /// The samples that could be this packet's, ascending.
     fn candidates(&self, packet: u32, into: &mut Vec<u32>) {
         let p = &self.packets[packet as usize];
+        // the small sockets of TIME_WAIT, and those that answer for none, count nothing and have no samples
+        if self.is_out && self.counted && p.ip_id == Some(0) && p.flags & TcpFlags::SYN.0 == 0 {
+            into.clear();
+            return;
+        }
         covering(p, &self.sample_spans, &self.empty_samples, into);
         into.retain(|&s| {
             let s = &self.samples[s as usize];
@@ -279,7 +300,7 @@ impl<'a> Matcher<'a> {
             .iter()
             .filter(|&&r| r != packet && !self.are_copies(packet, r) && (kin != Kinship::Same || is_its(r)))
             .count();
-        let incomplete = self.incomplete_around(&[sample]);
+        let incomplete = self.incomplete_around(&[sample]) || (others > 0 && self.is_open(&[packet], &[sample], usual));
         // what may be a part of it cannot be where that very part is
         if kin != Kinship::Same && rivals.iter().any(|&r| r != packet && is_its(r)) {
             return Found::Nothing(Reason::NotSampled);
@@ -314,6 +335,10 @@ impl<'a> Matcher<'a> {
         if self.is_out && self.is_near && others == 0 && !incomplete && self.left_in_order(packet, sample, usual) {
             return self.verdict(packet, sample);
         }
+        // what was sent again leaves later than what has been sent since
+        if self.is_out && self.is_near && usual.contradict(packet, sample) {
+            return Found::Nothing(Reason::NotSampled);
+        }
         let fits = |packet| {
             let delay = self.delay(packet, sample)?;
             // the clocks of one host, and no coincidence
@@ -344,7 +369,10 @@ impl<'a> Matcher<'a> {
     fn left_in_order(&self, packet: u32, sample: u32, usual: &UsualDelays) -> bool {
         let least = usual.pairs.iter().map(|p| p.2).min();
         let late = self.delay(packet, sample).zip(least).map(|(delay, least)| delay - least);
-        late.is_some_and(|l| (-MARGIN_NS..=LONG_NS).contains(&l)) && usual.in_order(packet, sample)
+        // a time-wait socket repeats the last one after a while
+        let is_last = sample as usize + 1 == self.samples.len() && self.completeness.to_end;
+        let most = if is_last { SAME_HOST_NS } else { QUEUE_NS };
+        late.is_some_and(|l| (-MARGIN_NS..=most).contains(&l)) && usual.in_order(packet, sample)
     }
 
     /// Is this packet's delay usual, and that of all others for this sample clearly not?
@@ -378,7 +406,7 @@ impl<'a> Matcher<'a> {
                     window.is_none_or(|w| delays.iter().all(|&d| test(w, d) || w.distance(d) > LONG_NS))
                 };
                 // first in, first out, as in the sender's own queue, which may fill and empty meanwhile
-                rivals.iter().zip(candidates).all(|(&r, &s)| usual.in_order(r, s))
+                (self.is_near && rivals.iter().zip(candidates).all(|(&r, &s)| usual.in_order(r, s)))
                     // the wall clock was set between them: time says nothing
                     || spread > LONG_NS
                     || (spread <= spacing / 2 && all(&|w, d| w.loosely_has(d)))
@@ -407,6 +435,18 @@ impl<'a> Matcher<'a> {
         self.completeness.sparse || before != after
     }
 
+    /// May packets of the time before the recording, or after it, be among these? So it is where others of that time
+    /// stand before them, or behind, and none that has a sample.
+    fn is_open(&self, packets: &[u32], candidates: &[u32], usual: &UsualDelays) -> bool {
+        let ends = |list: &[u32]| list.first().copied().zip(list.last().copied());
+        let (Some(packets), Some(candidates)) = (ends(packets), ends(candidates)) else { return false };
+        let begun = usual.pairs.first().is_some_and(|&(p, s, _)| p < packets.0 && s < candidates.0);
+        let ended = usual.pairs.last().is_some_and(|&(p, s, _)| p > packets.1 && s > candidates.1);
+        let (first, last) = self.foreign;
+        (!begun && !self.completeness.from_begin && first < packets.0)
+            || (!ended && !self.completeness.to_end && last.is_some_and(|l| l > packets.1))
+    }
+
     /// Is a sample missing within a moment of this one?
     fn hole_is_near(&self, sample: u32) -> bool {
         let at = sample as usize;
@@ -425,7 +465,9 @@ impl<'a> Matcher<'a> {
     /// Can these be two sightings of one transmission?
     fn are_copies(&self, a: u32, b: u32) -> bool {
         let (a, b) = (&self.packets[a as usize], &self.packets[b as usize]);
-        self.completeness.copies && same_sighting(a, b)
+        // what was sent once may have been doubled on the way: the two have one identification
+        let doubled = self.is_out && self.counted && looks(a) == looks(b) && a.ip_id.is_some_and(|id| id != 0);
+        doubled || (self.completeness.copies && same_sighting(a, b))
     }
 
     fn delay(&self, packet: u32, sample: u32) -> Option<i64> {
@@ -496,10 +538,13 @@ fn same_or_unknown<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
     a.zip(b).is_none_or(|(a, b)| a == b)
 }
 
+fn looks(s: &Sighting) -> (Position, Position, u32, u16, Option<u32>, Option<u16>) {
+    (s.start, s.end, s.ack, s.flags, s.tsval, s.ip_id)
+}
+
 /// Alike in all that is known here, and so close in time that no sender can have sent them both?
 fn same_sighting(a: &Sighting, b: &Sighting) -> bool {
-    (a.start, a.end, a.ack, a.flags, a.tsval) == (b.start, b.end, b.ack, b.flags, b.tsval)
-        && same_or_unknown(a.ip_id, b.ip_id)
+    looks(a) == looks(b)
         && a.place.zip(b.place).is_none_or(|(a, b)| a != b)
         && a.ts_ns.zip(b.ts_ns).is_some_and(|(a, b)| (a - b).abs() <= COPY_NS)
 }

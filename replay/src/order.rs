@@ -191,7 +191,12 @@ impl Rising {
         // what was not there yet came before
         let mut lowest = values.partition_point(|&v| v < position);
         if !is_out {
-            lowest = self.processed(lowest, p.ack, slot);
+            if lowest == values.len() {
+                // no sample knows of it: what was never sent cannot be acknowledged
+                lowest = slot.min(lowest);
+            } else if slot <= lowest && self.is_merged(lowest, p.ack) {
+                return lowest - 1;
+            }
         }
         // and what goes beyond came after, unless this was sent again or came late
         let highest = values.partition_point(|&v| v <= position);
@@ -205,15 +210,11 @@ fn about_to_acknowledge(s: &SampleRow) -> Option<u32> {
 }
 
 impl Rising {
-    /// Before which sample, at the earliest, an ACK was processed, if `lowest` is the first that knows of it.
-    fn processed(&self, lowest: usize, ack: u32, slot: usize) -> usize {
-        match lowest.checked_sub(1).and_then(|last| self.acks[last]) {
-            // no sample knows of it: what was never sent cannot be acknowledged
-            _ if lowest == self.una.len() => slot.min(lowest),
-            // merged, while it waited, into the one that was processed then (`tcp_add_to_backlog`)
-            Some(merged) if merged.wrapping_sub(ack) as i32 >= 0 => lowest - 1,
-            _ => lowest,
-        }
+    /// Is the sample before the first one that knows of an ACK about to acknowledge as much? Then the ACK was merged into
+    /// that one while it waited (`tcp_add_to_backlog`), or it never came to TCP: nothing of its own was processed.
+    fn is_merged(&self, knows: usize, ack: u32) -> bool {
+        let about = knows.checked_sub(1).and_then(|last| self.acks[last]);
+        about.is_some_and(|about| about.wrapping_sub(ack) as i32 >= 0)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::matching::{Completeness, Found, Matcher, match_direction};
 use crate::order::aligned;
 use crate::packet::{Packet, TcpFlags, Tunnel};
 use crate::rebuild::{Known, rebuild};
-use crate::sightings::{Direction, FlowPacket, holes_before, space};
+use crate::sightings::{Direction, FlowPacket, holes_before};
 
 /// A packet passes the tap of its own host within this, if no queue holds it.
 const SAME_HOST_NS: i64 = 1_000_000;
@@ -45,8 +45,9 @@ pub(crate) fn match_flow(
     let sparse = flow.sampled == Sampled::Changes;
     let holes =
         directions.each_ref().map(|d| d.of_samples.iter().map(|&i| holes_before[i as usize]).collect::<Vec<_>>());
+    let from_begin = samples.first().is_some_and(|s| s.kind == Kind::State || s.flags & TcpFlags::SYN.0 != 0);
     let matchers = [0, 1].map(|i| {
-        let completeness = Completeness { holes_before: &holes[i], sparse, copies };
+        let completeness = Completeness { holes_before: &holes[i], sparse, copies, from_begin, to_end: flow.closed };
         Matcher::new(i == 0, &directions[i].captured, &directions[i].sampled, completeness)
     });
     let usual = matchers.each_ref().map(Matcher::usual_delays);
@@ -93,33 +94,39 @@ impl Matched {
 
 /// Pure ACKs that waited while the application held the socket may have been merged into one: its header is the first
 /// one's, its acknowledgment number the last one's (`tcp_add_to_backlog`). The identification of a sample's header
-/// proves it: then the packets from that one on are a part of the sample.
+/// proves it for the first, and for the last where only one can be it.
 fn merge_acks(samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket], found: &mut [Found]) {
     let key = |ip_id: Option<u16>, seq: u32, tsval: Option<u32>| Some((ip_id.filter(|&i| i != 0)?, seq, tsval));
     let received = samples.iter().zip(0u32..).filter(|(s, _)| s.kind == Kind::Ack && s.has_segment && s.len == 0);
     let by_first: HashMap<_, u32> = received.filter_map(|(s, i)| Some((key(s.ip_id, s.seq, s.tsval)?, i))).collect();
-    let mut run: Option<(u32, &Packet)> = None;
+    let mut first: Option<(u32, &Packet)> = None;
+    // of each sample the packets that may have been the last one of it
+    let mut lasts: HashMap<u32, Vec<usize>> = HashMap::new();
     for (i, packet) in packets.iter().enumerate().filter(|(_, packet)| !packet.is_out) {
         let p = &all[packet.index as usize];
-        let pure =
-            p.len == 0 && p.flags.ack() && p.flags.0 & (TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0) == 0;
-        if !pure || found[i].sample().is_some() {
+        if p.len > 0 || !p.flags.ack() || p.flags.syn() || p.flags.rst() || found[i].sample().is_some() {
             continue;
         }
         if let Some(&s) = key(p.ip_id, p.seq, p.tsval).and_then(|k| by_first.get(&k))
             && is_below(p.ack, samples[s as usize].ack)
         {
             found[i] = Found::Within(s);
-            run = Some((s, p));
+            first = Some((s, p));
             continue;
         }
-        let Some((s, first)) = run else { continue };
+        let Some((s, first)) = first else { continue };
         let sample = &samples[s as usize];
         let alike = (p.seq, p.tsval, p.tsecr) == (first.seq, first.tsval, first.tsecr);
         let follows = p.ip_id.zip(first.ip_id).is_some_and(|(p, f)| p.wrapping_sub(f) <= MOST_MERGED);
-        if alike && follows && !is_below(sample.ack, p.ack) {
-            let is_whole = (p.ack, space(p.len, p.flags.0)) == (sample.ack, space(sample.len, sample.flags));
-            found[i] = if is_whole { Found::Exact(s) } else { Found::Within(s) };
+        let whole = (p.ack, p.flags.fin()) == (sample.ack, sample.flags & TcpFlags::FIN.0 != 0);
+        if alike && follows && whole {
+            lasts.entry(s).or_default().push(i);
+        }
+    }
+    // those between may as well have been lost behind the tap
+    for (s, last) in lasts {
+        if let [only] = last[..] {
+            found[only] = Found::Exact(s);
         }
     }
 }
