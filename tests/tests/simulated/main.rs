@@ -75,7 +75,7 @@ fn world_is_right(name: &str, usual: u64, world: impl Fn(u64) -> World) -> Resul
     let mut shares = [Share::default(); 2];
     let mut missed: BTreeMap<String, (u64, String)> = BTreeMap::new();
     let mut faults = String::new();
-    let mut wrong = 0;
+    let (mut wrong, mut dropped, mut all_denied) = (0, 0, 0);
     let mut floor = [0; 2];
     for seed in seeds(usual)? {
         let recording = simulate(&world(seed), seed);
@@ -93,7 +93,9 @@ fn world_is_right(name: &str, usual: u64, world: impl Fn(u64) -> World) -> Resul
             entry.0 += n;
         }
         wrong += verdict.wrong.len();
-        if wrong < MOST_SHOWN || var("TCPPROBE_SIM_SEED").is_ok() {
+        dropped += verdict.dropped;
+        all_denied += verdict.denied;
+        if wrong < 10 * MOST_SHOWN {
             faults += &words(&recording, &verdict, &rows);
         }
         if let Some(connection) = number("TCPPROBE_SIM_FLOW")? {
@@ -102,7 +104,7 @@ fn world_is_right(name: &str, usual: u64, world: impl Fn(u64) -> World) -> Resul
     }
     let [data, empty] = shares;
     let summary = format!(
-        "{}: {} of {} packets with data, {} of {} others have their sample; {wrong} wrong; missed: {missed:?}",
+        "{}: {} of {} packets with data, {} of {} others have their sample; {wrong} wrong; {dropped} dropped by the host, {all_denied} denied; missed: {missed:?}",
         name, data.found, data.there, empty.found, empty.there
     );
     eprintln!("{summary}");
@@ -113,6 +115,7 @@ fn world_is_right(name: &str, usual: u64, world: impl Fn(u64) -> World) -> Resul
     Ok(())
 }
 
+/// Faults of a recording that are shown, and a tenth of those of all recordings of a world.
 const MOST_SHOWN: usize = 20;
 
 /// What is wrong, in words, and how to see it again.
@@ -143,10 +146,12 @@ fn joined(recording: &Recording) -> Result<(Verdict, Vec<PacketRow>)> {
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? };
     let (trace, capture) = (folder.path().join("trace.db"), folder.path().join("trace.pcap"));
-    recording.write_trace(&trace)?;
+    recording.write_trace(&trace, &capture)?;
     recording.write_capture(&capture)?;
-    let rows = join(&trace, &capture)?.packets;
-    Ok((compare(recording, &rows), rows))
+    let joined = join(&trace, &capture)?;
+    let mut verdict = compare(recording, &joined.packets);
+    verdict.account(recording, &joined.capture.packetless);
+    Ok((verdict, joined.packets))
 }
 
 /// What once went wrong.
