@@ -161,6 +161,9 @@ fn cover(
 
 fn as_sent(run: &mut Run<'_>, own: &Own, (p, s): (&Segment, &Segment), at: &Place) -> Result<()> {
     let (Some(nxt), Some(una)) = (own.snd_nxt, own.snd_una()) else { return Ok(()) };
+    if p.answers_fast_open(una) {
+        return Ok(());
+    }
     // keepalives and window probes carry the number before snd_una
     let lowest = if p.space() == 0 { una.wrapping_sub(1) } else { una };
     // a transmit sample of new data is without its own segment; a packet merged on the way holds later ones too

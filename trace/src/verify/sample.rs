@@ -34,6 +34,12 @@ impl Segment {
         self.seq.wrapping_add(self.space())
     }
 
+    /// Is it the SYN-ACK of a Fast Open? A socket that is made by data in a SYN (RFC 7413) takes it for acknowledged
+    /// from the start (`tcp_create_openreq_child`).
+    pub(super) fn answers_fast_open(&self, snd_una: u32) -> bool {
+        self.flags & (SYN | ACK) == SYN | ACK && self.len == 0 && self.end() == snd_una
+    }
+
     /// From columns; `None` where one is NULL or no such number.
     pub(super) fn from(seq: Option<i64>, len: Option<i64>, ack: Option<i64>, flags: Option<i64>) -> Option<Segment> {
         let flags = u16::try_from(flags?).ok().filter(|&f| f < 512)?;

@@ -140,6 +140,10 @@ fn scoreboard(s: &Sample, said: &mut Said<'_>) -> Result<()> {
 fn counters(last: &Sample, now: &Sample, said: &mut Said<'_>) -> Result<()> {
     for (name, field, wraps) in COUNTERS {
         let (Some(then), Some(value)) = (last.get(field), now.get(field)) else { continue };
+        // data in the SYN counts twice until its ACK is there (tcp_rcv_fastopen_synack)
+        if name == "delivered" && (then, value) == (2, 1) {
+            continue;
+        }
         let falls = if wraps { behind(value as u32, then as u32) } else { value < then };
         if falls {
             said("counters", format!("{name} falls from {then} to {value}"))?;
@@ -191,7 +195,7 @@ fn segment(moment: &Moment<'_>, said: &mut Said<'_>) -> Result<()> {
         Kind::Send if s.space() > 0 => {
             // what waited below TCP, a SYN for its neighbour's address, is seen after snd_nxt has moved
             let waited = !behind(s.seq, una) && !behind(nxt, s.end()) && !has_retransmitted(moment, s.len);
-            if s.seq != nxt && !waited {
+            if s.seq != nxt && !waited && !s.answers_fast_open(una) {
                 said("new_data", format!("{s} is sent as new data while snd_nxt is {nxt}"))?;
             }
         }
@@ -202,7 +206,7 @@ fn segment(moment: &Moment<'_>, said: &mut Said<'_>) -> Result<()> {
             }
         }
         _ => {
-            if behind(s.seq, una) || behind(nxt, s.end()) {
+            if (behind(s.seq, una) || behind(nxt, s.end())) && !s.answers_fast_open(una) {
                 said("retransmitted", format!("{s} is retransmitted while snd_una is {una} and snd_nxt {nxt}"))?;
             }
             counted_again(moment, s.len, s.flags & SYN != 0, said)?;
