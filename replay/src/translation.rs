@@ -36,25 +36,39 @@ const FEWEST: usize = 3;
 /// So many connections are looked at, those with the most packets.
 const MOST_CONNECTIONS: usize = 1 << 16;
 
-/// The capture's sequence numbers minus the socket's.
+/// The capture's numbers minus the socket's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Shifts {
-    /// Of what the socket sends.
+    /// Sequence numbers of what the socket sends.
     pub(crate) own: u32,
     /// Of what its peer sends.
     pub(crate) peer: u32,
+    /// Timestamp values of what the socket sends: who answers handshakes for another one shifts these too.
+    pub(crate) own_stamps: u32,
+    /// Of what its peer sends.
+    pub(crate) peer_stamps: u32,
 }
 
 impl Shifts {
     /// A packet of the capture with the numbers that the flow's socket has for it.
     pub(crate) fn back(self, p: &Packet, is_out: bool) -> Packet {
-        Shifts { own: self.own.wrapping_neg(), peer: self.peer.wrapping_neg() }.forth(p, is_out)
+        let back = Shifts {
+            own: self.own.wrapping_neg(),
+            peer: self.peer.wrapping_neg(),
+            own_stamps: self.own_stamps.wrapping_neg(),
+            peer_stamps: self.peer_stamps.wrapping_neg(),
+        };
+        back.forth(p, is_out)
     }
 
     /// A packet of the socket with the numbers that the capture has for it.
     pub(crate) fn forth(self, p: &Packet, is_out: bool) -> Packet {
         let (seq, ack) = if is_out { (self.own, self.peer) } else { (self.peer, self.own) };
+        let (sent, echoed) = (self.stamps(is_out), self.stamps(!is_out));
         let mut shifted = *p;
+        shifted.tsval = p.tsval.map(|t| t.wrapping_add(sent));
+        // a zero is no echo (RFC 7323 §3.2)
+        shifted.tsecr = p.tsecr.map(|t| if t == 0 { 0 } else { t.wrapping_add(echoed) });
         shifted.seq = p.seq.wrapping_add(seq);
         if p.flags.ack() {
             shifted.ack = p.ack.wrapping_add(ack);
@@ -63,6 +77,10 @@ impl Shifts {
         let sack = SackBlocks::new(&blocks);
         shifted.sack = if p.sack.complete() { sack } else { sack.cut() };
         shifted
+    }
+
+    fn stamps(self, is_out: bool) -> u32 {
+        if is_out { self.own_stamps } else { self.peer_stamps }
     }
 }
 
@@ -127,15 +145,22 @@ impl<'a> Search<'a> {
 
     /// The connections that agree with a flow; `shown` says how the capture has it by its own addresses.
     pub(crate) fn fits(&self, flow: u32, row: &FlowRow, samples: &[SampleRow], shown: Shown) -> Vec<Fit> {
-        let fit = |candidate: index::Candidate| {
+        let fit = |mut candidate: index::Candidate| {
             let connection = &self.connections[candidate.connection as usize];
-            let (mut back, mut packets) = (Vec::new(), Vec::new());
-            for (packet, index) in some_of(&connection.packets).zip(0u32..) {
-                let is_out = packet.is_out == (candidate.local == 0);
-                back.push(candidate.shifts.back(&self.all[packet.index as usize], is_out));
-                packets.push(FlowPacket { index, is_out });
+            let compare = |shifts: Shifts| {
+                let (mut back, mut packets) = (Vec::new(), Vec::new());
+                for (packet, index) in some_of(&connection.packets).zip(0u32..) {
+                    let is_out = packet.is_out == (candidate.local == 0);
+                    back.push(shifts.back(&self.all[packet.index as usize], is_out));
+                    packets.push(FlowPacket { index, is_out });
+                }
+                agreement(samples, &back, &packets)
+            };
+            let mut agreement = compare(candidate.shifts);
+            if let Some(shifts) = agreement.with_stamps(candidate.shifts) {
+                candidate.shifts = shifts;
+                agreement = compare(shifts);
             }
-            let agreement = agreement(samples, &back, &packets);
             let proof = agreement.proof(candidate.shifts, row.sampled, samples)?;
             let addresses = connection.addresses(candidate.local);
             let untranslated = match shown {

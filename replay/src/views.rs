@@ -141,7 +141,7 @@ impl Matching<'_> {
             changed.push((f.flow, f.packets, f.shifts));
         }
         views.extend(self.views(all, changed)?);
-        views.sort_by_key(|v| (v.flow, v.packets.first().map(|p| p.index)));
+        views.sort_by_key(|v| (v.flow, v.packets.first().map(|p| all[p.index as usize].number)));
         Ok(translated)
     }
 
@@ -233,7 +233,7 @@ pub(crate) fn account(flow: &FlowRow, views: &[&View], all: &[Packet], clocks: &
         let from = every.len();
         every.extend(view.packets.iter().zip(&view.matched.found).zip(from..).map(|((p, f), row)| (*p, *f, row)));
     }
-    every.sort_by_key(|(p, _, _)| p.index);
+    every.sort_by_key(|(p, _, _)| all[p.index as usize].number);
     let packets: Vec<FlowPacket> = every.iter().map(|e| e.0).collect();
     let found: Vec<Found> = every.iter().map(|e| e.1).collect();
     if views.len() > 1 {

@@ -57,6 +57,8 @@ pub(crate) struct Agreement {
     missing: usize,
     marks_agree: usize,
     marks_contradict: usize,
+    /// What a direction's timestamp values are shifted by, if all are by the same; sent, received.
+    stamps_off: [Option<u32>; 2],
     /// Least and greatest time of a packet minus its sample's, ns.
     delays: Option<(i64, i64)>,
 }
@@ -71,6 +73,14 @@ pub(crate) fn agreement(samples: &[SampleRow], all: &[Packet], packets: &[FlowPa
 }
 
 impl Agreement {
+    /// The shifts with those of timestamp values. Only where a direction's numbers are the socket's own: of shifts in
+    /// everything some would fit any two that do alike.
+    pub(crate) fn with_stamps(&self, shifts: Shifts) -> Option<Shifts> {
+        let [own_stamps, peer_stamps] = self.stamps_off.map(Option::unwrap_or_default);
+        let off = own_stamps != 0 || peer_stamps != 0;
+        (off && (shifts.own == 0 || shifts.peer == 0)).then_some(Shifts { own_stamps, peer_stamps, ..shifts })
+    }
+
     /// Is the flow this connection, as far as the two alone tell? `None`: there is no reason to think so.
     pub(crate) fn proof(&self, shifts: Shifts, sampled: Sampled, samples: &[SampleRow]) -> Option<Proof> {
         let timely = self.delays.is_some_and(|(least, most)| least >= -SAME_TIME_NS && most <= SAME_TIME_NS);
@@ -107,6 +117,7 @@ impl Agreement {
             return;
         };
         let (mut segments, mut stamps) = (HashSet::new(), HashSet::new());
+        let mut stamps_off: HashMap<u32, HashSet<(Position, u32)>> = HashMap::new();
         let mut own = Vec::new();
         for p in d.captured.iter().filter(|p| p.flags & TcpFlags::RST.0 == 0) {
             let with_data = p.end > p.start;
@@ -117,6 +128,10 @@ impl Agreement {
                 own.extend(empty.get(&(p.start, p.ack)).into_iter().flatten());
             }
             let covered = !own.is_empty();
+            let same = own.iter().map(|&s| &d.sampled[s as usize]).find(|s| (s.start, s.ack) == (p.start, p.ack));
+            if let Some((ours, theirs)) = p.tsval.zip(same.and_then(|s| s.tsval)) {
+                stamps_off.entry(ours.wrapping_sub(theirs)).or_default().insert((p.start, p.ack));
+            }
             own.retain(|&s| is_like(p, &d.sampled[s as usize]));
             match own.iter().find(|&&s| d.sampled[s as usize].ack == p.ack) {
                 Some(&s) => {
@@ -133,6 +148,10 @@ impl Agreement {
                 None => self.missing += usize::from(first <= p.start && p.end <= last),
             }
         }
+        let every: usize = stamps_off.values().map(HashSet::len).sum();
+        let most = stamps_off.into_iter().map(|(off, of)| (of.len(), off)).max();
+        let most = most.filter(|(of, _)| *of >= ENOUGH_SEGMENTS && *of * 10 >= every * 9);
+        self.stamps_off[usize::from(!is_out)] = most.map(|(_, off)| off);
         self.segments += segments.len();
         self.stamps += stamps.len();
         self.marks(d, &spans);

@@ -92,7 +92,7 @@ mod tests {
 
     fn fit(flow: u32, connection: u32, proof: Proof, segments: usize) -> Fit {
         let own = if proof == Proof::Numbers { 0 } else { 500 };
-        let candidate = Candidate::new(connection, 0, Shifts { own, peer: 0 });
+        let candidate = Candidate::new(connection, 0, Shifts { own, ..Shifts::default() });
         Fit { flow, candidate, proof, segments, untranslated: false }
     }
 

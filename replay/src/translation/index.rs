@@ -131,7 +131,8 @@ impl<'a> Index<'a> {
                     }
                     let seq = e.numbers.seq.wrapping_sub(of_sample.seq);
                     let ack = e.numbers.ack.wrapping_sub(of_sample.ack);
-                    let shifts = if is_out { Shifts { own: seq, peer: ack } } else { Shifts { own: ack, peer: seq } };
+                    let (own, peer) = if is_out { (seq, ack) } else { (ack, seq) };
+                    let shifts = Shifts { own, peer, ..Shifts::default() };
                     *votes.entry((e.connection, local, shifts)).or_insert(0) += 1;
                     cast += 1;
                 }

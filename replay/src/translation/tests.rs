@@ -108,7 +108,13 @@ fn world(talks: &[(Talk, Fate)], seen: &[bool]) -> World {
             let ends = if fate.server { (SERVER, CLIENT) } else { (CLIENT, SERVER) };
             let samples = (1..).zip(&segments).map(|(serial, (p, client))| sample(serial, p, *client != fate.server));
             world.flows.push((flow(ends.0, ends.1), samples.collect()));
-            let as_seen = |s: Shifts| if fate.server { Shifts { own: s.peer, peer: s.own } } else { s };
+            let as_seen = |s: Shifts| {
+                if fate.server {
+                    Shifts { own: s.peer, peer: s.own, own_stamps: s.peer_stamps, peer_stamps: s.own_stamps }
+                } else {
+                    s
+                }
+            };
             world.truth.push((number, fate.captured.map(as_seen)));
         }
         let Some(shifts) = fate.captured else { continue };
@@ -158,9 +164,13 @@ impl World {
     }
 }
 
+fn shift(own: u32, peer: u32) -> Shifts {
+    Shifts { own, peer, ..Shifts::default() }
+}
+
 fn shifts() -> impl Strategy<Value = Shifts> {
     let one = || prop_oneof![Just(0), 1..=u32::MAX];
-    (one(), one()).prop_map(|(own, peer)| Shifts { own, peer })
+    (one(), one()).prop_map(|(own, peer)| shift(own, peer))
 }
 
 fn words() -> impl Strategy<Value = Vec<(bool, u32, i64)>> {
@@ -241,10 +251,25 @@ proptest! {
         }
     }
 
+    #[test]
+    fn stamps_may_be_shifted_too(
+        isns in any::<(u32, u32)>(),
+        words in words(),
+        shifts in shifts(),
+        (own_stamps, peer_stamps) in any::<(u32, u32)>(),
+        server in any::<bool>(),
+    ) {
+        let shifts = Shifts { own_stamps, peer_stamps, ..shifts };
+        let talk = Talk { isns, words, stamped: true, begins_ms: 0 };
+        let world = world(&[(talk, Fate { recorded: true, captured: Some(shifts), server })], &[true]);
+        let found = world.check(&world.find())?;
+        prop_assert!(found == [0] || (shifts.own != 0 && shifts.peer != 0));
+    }
+
     /// The clock of the capture is off by what lies between two that said the same: then time would be wrong.
     #[test]
     fn lengths_and_a_wrong_clock_prove_nothing(words in words(), own in 1..=u32::MAX, peer in 1..=u32::MAX, later in any::<bool>()) {
-        let shifts = Shifts { own, peer };
+        let shifts = shift(own, peer);
         let talk = Talk { isns: (1, 2), words, stamped: false, begins_ms: 10_000 };
         let other = Talk { isns: (8, 9), begins_ms: if later { 15_000 } else { 5_000 }, ..talk.clone() };
         let fate = |recorded| Fate { recorded, captured: Some(shifts), server: false };
@@ -263,7 +288,7 @@ fn sockets_that_did_the_same_at_the_same_time_are_not_told_apart() {
         let talk = Talk { isns: (1000, 2000), words: words.clone(), stamped, begins_ms: 5 };
         let twin = Talk { isns: (777, 888), ..talk.clone() };
         let fate = |captured| Fate { recorded: true, captured, server: false };
-        let shifts = Some(Shifts { own: 5, peer: 6 });
+        let shifts = Some(shift(5, 6));
         assert!(world(&[(talk.clone(), fate(shifts)), (twin.clone(), fate(None))], &[true]).find().is_empty());
         assert!(world(&[(talk.clone(), fate(shifts)), (twin, fate(shifts))], &[true]).find().is_empty());
         // alone it is told
@@ -274,12 +299,12 @@ fn sockets_that_did_the_same_at_the_same_time_are_not_told_apart() {
 #[test]
 fn a_bulk_transfer_shows_no_lengths() {
     let words: Vec<_> = (0..200).map(|_| (true, MSS, 1)).collect();
-    let both = Some(Shifts { own: 5, peer: 6 });
+    let both = Some(shift(5, 6));
     let fate = |captured| Fate { recorded: true, captured, server: false };
     let mut talk = Talk { isns: (1000, 2000), words, stamped: false, begins_ms: 5 };
     assert!(world(&[(talk.clone(), fate(both))], &[true]).find().is_empty());
     // one direction's numbers are enough, and so are timestamps
-    let own = Some(Shifts { own: 5, peer: 0 });
+    let own = Some(shift(5, 0));
     assert_eq!(world(&[(talk.clone(), fate(own))], &[true]).find().len(), 1);
     talk.stamped = true;
     assert_eq!(world(&[(talk, fate(both))], &[true]).find().len(), 1);
