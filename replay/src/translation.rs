@@ -154,7 +154,7 @@ impl<'a> Search<'a> {
                     back.push(shifts.back(&self.all[packet.index as usize], is_out));
                     packets.push(FlowPacket { index, is_out });
                 }
-                agreement(samples, &back, &packets)
+                agreement(row, samples, &back, &packets)
             };
             let mut agreement = compare(candidate.shifts);
             if let Some(shifts) = agreement.with_stamps(candidate.shifts) {

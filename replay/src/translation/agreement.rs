@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use tcpprobe_trace::reader::SampleRow;
+use tcpprobe_trace::reader::{FlowRow, SampleRow};
 use tcpprobe_trace::sample::Sampled;
 
 use super::{MARK, Shifts};
@@ -51,7 +51,7 @@ pub(crate) struct Agreement {
     distances: usize,
     /// Packets with data: of a sample,
     agree: usize,
-    /// of none that is like them, although one covers their range,
+    /// of none that is like them, although one covers their range, or behind the end of the flow,
     contradict: usize,
     /// of a range that no sample has, though there are samples before and after.
     missing: usize,
@@ -64,10 +64,12 @@ pub(crate) struct Agreement {
 }
 
 /// Compares packets, shifted back, with a flow's samples.
-pub(crate) fn agreement(samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket]) -> Agreement {
+pub(crate) fn agreement(flow: &FlowRow, samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket]) -> Agreement {
     let mut found = Agreement::default();
     for is_out in [true, false] {
-        found.direction(is_out, &Direction::new(is_out, samples, all, packets));
+        // after its end a socket sends no data; what it receives then is not shown to every recorder
+        let ends = is_out && flow.closed;
+        found.direction(is_out, &Direction::new(is_out, samples, all, packets), ends);
     }
     found
 }
@@ -105,7 +107,7 @@ impl Agreement {
         }
     }
 
-    fn direction(&mut self, is_out: bool, d: &Direction) {
+    fn direction(&mut self, is_out: bool, d: &Direction, ends: bool) {
         let spans = Spans::new(d.sampled.iter().zip(0u32..).map(|(s, i)| (s.start, s.end, i)));
         let mut empty: HashMap<(Position, u32), Vec<u32>> = HashMap::new();
         for (s, i) in d.sampled.iter().zip(0u32..).filter(|(s, _)| s.start == s.end) {
@@ -144,7 +146,7 @@ impl Agreement {
                 // received ones may have waited, and were merged with later ones (`tcp_add_to_backlog`)
                 None if !own.is_empty() && !is_out => {}
                 None if !with_data => {}
-                None if covered => self.contradict += 1,
+                None if covered || (ends && p.start >= last) => self.contradict += 1,
                 None => self.missing += usize::from(first <= p.start && p.end <= last),
             }
         }

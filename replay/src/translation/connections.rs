@@ -146,6 +146,16 @@ mod tests {
     }
 
     #[test]
+    fn without_handshakes_numbers_far_off_begin_a_connection() {
+        let all = [transfer(CLIENT, SERVER, 1000, 9, 4), transfer(CLIENT, SERVER, 1000 + FAR + 500, 9, 4)];
+        let middles = all.map(|a| a[3..].to_vec());
+        assert_eq!(sizes(&middles.concat()), [8, 8]);
+        // what was lost between is no reason
+        let all = [transfer(CLIENT, SERVER, 1000, 9, 4), transfer(CLIENT, SERVER, 900_000, 9, 4)];
+        assert_eq!(sizes(&all.map(|a| a[3..].to_vec()).concat()), [16]);
+    }
+
+    #[test]
     fn a_syn_sent_again_and_a_late_one_are_of_the_same_connection() {
         let mut all = transfer(CLIENT, SERVER, 1000, 90_000, 4);
         all.insert(0, all[0]);

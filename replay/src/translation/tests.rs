@@ -266,6 +266,26 @@ proptest! {
         prop_assert!(found == [0] || (shifts.own != 0 && shifts.peer != 0));
     }
 
+    /// As connections to one server do: the same greetings at the same time, and then each its own.
+    #[test]
+    fn a_common_beginning_proves_nothing(
+        words in words(),
+        rest in vec((any::<bool>(), 1..1500u32, 2..40i64), 6..12),
+        common in 1..12usize,
+        own in 1..=u32::MAX,
+        peer in 1..=u32::MAX,
+        stamped in any::<bool>(),
+    ) {
+        prop_assume!((words[common].0, words[common].1) != (rest[0].0, rest[0].1));
+        let recorded = Talk { isns: (1, 2), words: words.clone(), stamped, begins_ms: 1_000 };
+        let other = words[..common].iter().copied().chain(rest).collect();
+        let other = Talk { isns: (8, 9), words: other, ..recorded.clone() };
+        let fate = |recorded, captured| Fate { recorded, captured, server: false };
+        let mut world = world(&[(recorded, fate(true, None)), (other, fate(false, Some(shift(own, peer))))], &[true]);
+        world.flows[0].0.closed = true;
+        prop_assert!(world.find().is_empty());
+    }
+
     /// The clock of the capture is off by what lies between two that said the same: then time would be wrong.
     #[test]
     fn lengths_and_a_wrong_clock_prove_nothing(words in words(), own in 1..=u32::MAX, peer in 1..=u32::MAX, later in any::<bool>()) {
