@@ -6,11 +6,14 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use tcpprobe_replay::join::{Joined, join};
-use tcpprobe_trace::join::{ClockEstimate, JoinWriter, Match, Outcome};
+use tcpprobe_trace::join::{ClockEstimate, JoinWriter, Match, Outcome, Translation};
 
 use crate::Outcome as Ended;
 use crate::args::JoinArgs;
-use crate::words::{count, nanoseconds, percent, say};
+use crate::words::{count, counted, nanoseconds, percent, say};
+
+/// Translated flows beyond these are counted, not listed.
+const MOST_LINES: usize = 10;
 
 pub(crate) fn run(args: &JoinArgs) -> Ended {
     if let Some(threads) = args.threads {
@@ -48,6 +51,15 @@ fn summary(joined: &Joined, path: &Path) {
     if let Some(cut) = &joined.read.capture.truncated {
         say!("  the file ends within a record, after packet {}: joined as far as it goes", count(cut.after_frame));
     }
+    for t in capture.translations.iter().take(MOST_LINES) {
+        say!("  {}", translation_words(t));
+    }
+    if let Some(more @ 1..) = capture.translations.len().checked_sub(MOST_LINES) {
+        say!("  {} more under other addresses or numbers; all: the table `translations`", counted(more as u64, "flow"));
+    }
+    if joined.flows_left_out > 0 {
+        say!("  {} not looked for under other addresses: too many samples", counted(joined.flows_left_out, "flow"));
+    }
     let mut by_match: BTreeMap<Match, u64> = BTreeMap::new();
     for ((matched, _), n) in &joined.counts {
         *by_match.entry(*matched).or_insert(0) += n;
@@ -74,6 +86,17 @@ fn summary(joined: &Joined, path: &Path) {
     if let Some(clock) = capture.clock {
         say!("  {}", clock_words(&clock));
     }
+}
+
+/// Under which addresses and numbers the capture has a flow.
+fn translation_words(t: &Translation) -> String {
+    let mut words = format!("flow {} is {} > {}", t.flow_id, t.local, t.remote);
+    for (shift, whose) in [(t.seq_shift, "its"), (t.peer_seq_shift, "its peer's")] {
+        if shift != 0 {
+            words.push_str(&format!(", {whose} numbers + {shift}"));
+        }
+    }
+    format!("{words}: {}", counted(t.packets, "packet"))
 }
 
 /// The difference of the clocks and how sure it is.

@@ -42,6 +42,9 @@ const SAMPLES: &str = "SELECT capture_id AS capture, flow_id AS flow, sum(sample
   sum(iif(outcome = 'joined', samples, 0)) AS joined,
   coalesce(group_concat(iif(outcome = 'joined', NULL, samples || ' ' || outcome), ', '), '') AS others
   FROM sample_counts GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 50";
+const TRANSLATIONS: &str = "SELECT capture_id AS capture, flow_id AS flow, local_addr || ' ' || local_port AS local,
+  remote_addr || ' ' || remote_port AS remote, seq_shift, peer_seq_shift, packets
+  FROM translations ORDER BY capture_id, flow_id LIMIT 50";
 const UNJOINED: &str =
     "SELECT capture_id AS capture, reason, count AS packets FROM unjoined ORDER BY capture_id, reason";
 
@@ -63,6 +66,7 @@ pub(crate) fn run(args: &ShowArgs) -> Outcome {
     section(&query, &mut out, "Packets by match", MATCHES)?;
     section(&query, &mut out, "Packets by flow", FLOW_MATCHES)?;
     section(&query, &mut out, "Samples by flow", SAMPLES)?;
+    section(&query, &mut out, "Flows under other addresses or numbers", TRANSLATIONS)?;
     section(&query, &mut out, "Frames not joined", UNJOINED)?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)

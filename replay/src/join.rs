@@ -7,17 +7,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use rayon::prelude::*;
-use tcpprobe_trace::join::{CaptureRow, Match, Outcome, PacketRow, Reason};
+use tcpprobe_trace::join::{CaptureRow, Match, Outcome, PacketRow, Reason, Unjoined};
 use tcpprobe_trace::reader::{FlowRow, SessionRow, TraceReader};
 
 use crate::capture::{CaptureError, ReadSummary, read_tcp};
 use crate::clocks::Clocks;
 use crate::copies;
 use crate::flows::Dealer;
-use crate::outcomes::{Coverage, outcomes};
-use crate::packet::Packet;
-use crate::reconstruct::{Matched, match_flow, rows};
-use crate::sightings::FlowPacket;
+use crate::outcomes::Coverage;
+use crate::views::{Matching, account, by_flow};
 
 /// Why a join cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -44,52 +42,53 @@ pub struct Joined {
     pub counts: BTreeMap<(Match, Option<Reason>), u64>,
     /// TCP packets of recorded flows; smaller than the number of rows where both ends were recorded.
     pub of_recorded_flows: u64,
+    /// Flows that were not looked for under other addresses, for there are too many of them.
+    pub flows_left_out: u64,
 }
 
 /// Joins a capture to a trace; changes neither.
 pub fn join(trace: &Path, capture: &Path) -> Result<Joined, Error> {
     let reader = TraceReader::open(trace)?;
     let flows = reader.flows()?;
-    let (packets, read) = read_tcp(capture)?;
+    let (mut packets, read) = read_tcp(capture)?;
 
     let mut dealer = Dealer::new(&flows);
     let mut shared = HashMap::new();
     for flow in dealer.shared().collect::<Vec<_>>() {
         shared.insert(flow, reader.samples(flows[flow as usize].id)?);
     }
-    let mut of_recorded_flows = 0;
     for (packet, index) in packets.iter().zip(0u32..) {
-        of_recorded_flows += u64::from(dealer.deal(index, packet, &shared) > 0);
+        dealer.deal(index, packet, &shared);
     }
     drop(shared);
 
-    let work: Vec<Work<'_>> = flows.iter().zip(&dealer.dealt).filter(|(_, dealt)| !dealt.is_empty()).collect();
-    let matched = match_all(trace, &work, &packets)?;
-    let every = work.par_iter().zip(&matched).flat_map_iter(|((_, dealt), m)| m.delays(&packets, dealt));
+    let matching = Matching { trace, flows: &flows, copies: copies::are_usual(&packets) };
+    let mut views = matching.by_address(&packets, dealer.dealt())?;
+    let translated = matching.translate(&mut packets, &mut views)?;
+    let every = views.par_iter().flat_map_iter(|v| v.matched.delays(&packets, &v.packets));
     let clocks = Clocks::estimate(every.collect());
-    let mut rows: Vec<PacketRow> = work
-        .par_iter()
-        .zip(&matched)
-        .flat_map_iter(|((flow, dealt), m)| rows(flow, m, &packets, dealt, &clocks))
-        .collect();
-    rows.par_sort_unstable_by_key(|r| (r.number, r.flow_id, !r.is_out));
-
     let coverage = Coverage {
         span_ns: read.first_ts_ns.zip(read.last_ts_ns),
         whole: is_whole(capture, &read, &reader.sessions()?),
     };
-    let told: Vec<_> = work
-        .par_iter()
-        .zip(&matched)
-        .map(|((_, dealt), m)| outcomes(&m.samples, &packets, dealt, &m.found, &clocks, coverage))
+    let accounts: Vec<_> = by_flow(&views)
+        .into_par_iter()
+        .map(|of_flow| {
+            let flow = &flows[of_flow[0].flow as usize];
+            (flow.id, account(flow, &of_flow, &packets, &clocks, coverage))
+        })
         .collect();
+    let mut rows: Vec<PacketRow> = Vec::new();
     let mut samples = BTreeMap::new();
     let mut packetless = Vec::new();
-    for ((flow, _), (counts, without)) in work.iter().zip(told) {
-        samples.extend(counts.into_iter().map(|(outcome, n)| ((flow.id, outcome), n)));
-        packetless.extend(without);
+    let mut seen = HashSet::new();
+    for (flow, account) in accounts {
+        seen.insert(flow);
+        rows.extend(account.rows);
+        samples.extend(account.samples.into_iter().map(|(outcome, n)| ((flow, outcome), n)));
+        packetless.extend(account.packetless);
     }
-    let seen: HashSet<i64> = work.iter().map(|(flow, _)| flow.id).collect();
+    rows.par_sort_unstable_by_key(|r| (r.number, r.flow_id, !r.is_out));
     for (flow, n) in reader.samples_by_flow()? {
         if !seen.contains(&flow) {
             samples.insert((flow, Outcome::FlowNotCaptured), n);
@@ -101,30 +100,21 @@ pub fn join(trace: &Path, capture: &Path) -> Result<Joined, Error> {
     for row in &rows {
         *counts.entry((row.matched, row.reason)).or_insert(0) += 1;
     }
-    let mut capture = capture_row(capture, &read, &flows, &rows, of_recorded_flows);
+    // a packet of two recorded sockets counts once
+    let of_recorded_flows = rows.chunk_by(|a, b| a.number == b.number).count() as u64;
+    let unknown = read.tcp_packets - of_recorded_flows - translated.undecided - translated.left_out;
+    let rest = [
+        (Unjoined::NoRecordedFlow, unknown),
+        (Unjoined::SeveralFlows, translated.undecided),
+        (Unjoined::NotCompared, translated.left_out),
+    ];
+    let mut capture = capture_row(capture, &read, &flows, &rows, &rest);
+    capture.translations = translated.rows;
     capture.clock = clocks.row(read.first_ts_ns.unwrap_or(0));
     capture.samples = samples;
     capture.packetless = packetless;
-    Ok(Joined { capture, read, packets: rows, counts, of_recorded_flows })
-}
-
-/// A flow with its packets.
-type Work<'a> = (&'a FlowRow, &'a Vec<FlowPacket>);
-
-fn match_all(trace: &Path, work: &[Work<'_>], packets: &[Packet]) -> Result<Vec<Matched>, Error> {
-    let copies = copies::are_usual(packets);
-    let of_each = work.par_iter().map_init(
-        // a connection to the trace for each thread: SQLite's are not shared
-        || TraceReader::open(trace),
-        |reader, (flow, dealt)| {
-            let samples = match reader {
-                Ok(reader) => reader.samples(flow.id)?,
-                Err(_) => TraceReader::open(trace)?.samples(flow.id)?,
-            };
-            Ok(match_flow(flow, samples, packets, dealt, copies))
-        },
-    );
-    of_each.collect()
+    let flows_left_out = translated.flows_left_out;
+    Ok(Joined { capture, read, packets: rows, counts, of_recorded_flows, flows_left_out })
 }
 
 /// Has this capture all that came to it? `record` knows of its own, and a file may say so itself.
@@ -141,7 +131,7 @@ fn capture_row(
     read: &ReadSummary,
     flows: &[FlowRow],
     rows: &[PacketRow],
-    of_recorded_flows: u64,
+    rest: &[(Unjoined, u64)],
 ) -> CaptureRow {
     let session_of: HashMap<i64, i64> = flows.iter().map(|f| (f.id, f.session_id)).collect();
     let mut sessions: BTreeMap<i64, u64> = BTreeMap::new();
@@ -157,7 +147,7 @@ fn capture_row(
     }
     let mut unjoined: BTreeMap<String, u64> = BTreeMap::new();
     let skipped = read.skipped.iter().map(|(reason, &n)| (reason.as_str(), n));
-    let rest = [("no recorded flow", read.tcp_packets - of_recorded_flows), ("not TCP", read.not_tcp)];
+    let rest = rest.iter().map(|(reason, n)| (reason.name(), *n)).chain([("not TCP", read.not_tcp)]);
     for (reason, n) in skipped.chain(rest).filter(|(_, n)| *n > 0) {
         unjoined.insert(reason.to_owned(), n);
     }

@@ -27,3 +27,5 @@ pub mod seq;
 mod sightings;
 mod spans;
 mod times;
+mod translation;
+mod views;

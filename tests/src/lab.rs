@@ -161,6 +161,44 @@ impl Lab {
         counter.and_then(|counter| counter["packets"].as_u64()).context("nft shows no counter")
     }
 
+    /// Has the router put its own address, and another port, in the place of A's.
+    pub fn masquerade(&self) -> Result<()> {
+        self.rules(
+            "table ip nat {
+                chain behind {
+                    type nat hook postrouting priority 100;
+                    meta l4proto tcp oifname rb masquerade to :61000-62000
+                }
+            }",
+        )
+    }
+
+    /// Has the router answer the handshakes for B: its own sequence numbers and timestamps go to A in the place of B's.
+    pub fn answer_handshakes(&self, port: u16) -> Result<()> {
+        let netns = self.netns("r");
+        // what no handshake of the router's own began is not taken for a connection
+        let script =
+            "echo 0 > /proc/sys/net/netfilter/nf_conntrack_tcp_loose; echo 1 > /proc/sys/net/ipv4/tcp_syncookies";
+        self.rules(&format!(
+            "table ip proxy {{
+                chain before {{
+                    type filter hook prerouting priority raw; policy accept;
+                    tcp dport {port} tcp flags syn notrack
+                }}
+                chain through {{
+                    type filter hook forward priority filter; policy accept;
+                    tcp dport {port} ct state invalid,untracked synproxy mss 1460 wscale 7 timestamp sack-perm
+                    tcp dport {port} ct state invalid drop
+                }}
+            }}"
+        ))?;
+        run("ip", ["netns", "exec", &netns, "sh", "-ec", script]).map(drop)
+    }
+
+    fn rules(&self, rules: &str) -> Result<()> {
+        run("ip", ["netns", "exec", &self.netns("r"), "nft", rules]).map(drop)
+    }
+
     /// Turns segmentation and receive offloads on or off, on all interfaces.
     pub fn set_offloads(&self, on: bool) -> Result<()> {
         for (end, interface) in self.interfaces() {

@@ -143,6 +143,31 @@ impl Outcome {
     }
 }
 
+/// Why a TCP packet has no row; other reasons in `unjoined` are of frames that are no TCP, or may not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unjoined {
+    /// It is of no recorded flow, as far as is known.
+    NoRecordedFlow,
+    /// Its addresses or numbers were changed on the way, and several recorded flows fit.
+    SeveralFlows,
+    /// Its connection was not compared with flows under other addresses: there are too many.
+    NotCompared,
+}
+
+impl Unjoined {
+    /// All.
+    pub const ALL: [Unjoined; 3] = [Unjoined::NoRecordedFlow, Unjoined::SeveralFlows, Unjoined::NotCompared];
+
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unjoined::NoRecordedFlow => "no recorded flow",
+            Unjoined::SeveralFlows => "one of several recorded flows",
+            Unjoined::NotCompared => "not compared with the recorded flows",
+        }
+    }
+}
+
 /// How a capture's clock differs from the recording's, from the delays of its matches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClockEstimate {

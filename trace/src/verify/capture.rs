@@ -7,6 +7,7 @@ use super::packet::Packets;
 use super::session::{Parent, orphans};
 use super::{Place, Run, packet, shared};
 use crate::Result;
+use crate::join::Unjoined;
 
 /// A joined capture.
 pub(super) struct Capture {
@@ -23,9 +24,6 @@ impl Capture {
         Place { capture: Some(self.path.clone()), ..Place::default() }
     }
 }
-
-/// The reason of TCP packets in `unjoined`; all others are of frames that are no TCP.
-const NO_RECORDED_FLOW: &str = "no recorded flow";
 
 const JOIN_PARENTS: [Parent; 8] = [
     ("captures", "session_id", "sessions", false),
@@ -107,13 +105,14 @@ fn figures(
     while let Some(row) = rows.next().map_err(&err)? {
         let count = row.get_ref(1).map_err(&err)?.as_i64().unwrap_or(0);
         all = all.saturating_add(count);
-        if text(row, 0).map_err(&err)? == NO_RECORDED_FLOW {
+        let reason = text(row, 0).map_err(&err)?;
+        if Unjoined::ALL.iter().any(|r| r.name() == reason) {
             tcp = tcp.saturating_add(count);
         }
     }
     for (column, said, found, of) in [
         ("packets", packets, all, "frames with a row and those not joined"),
-        ("tcp_packets", tcp_packets, tcp, "frames with a row and those of no recorded flow"),
+        ("tcp_packets", tcp_packets, tcp, "frames with a row and those of no recorded flow, or none that can be told,"),
         ("joined", joined, seen.joined, "frames with a state"),
     ] {
         if said != Some(found) {

@@ -1,0 +1,200 @@
+//! Which connections of a capture may be a flow, and how far the numbers would be shifted: by votes.
+//!
+//! What a middlebox leaves as it was finds the pairs: a number of one direction, a timestamp value, the distances of
+//! the ends of what the application wrote. Each pair of a packet and a sample votes for the two shifts that would make
+//! them one. Owns the look-up and its bounds; proves nothing. Must not know addresses.
+
+use std::collections::HashMap;
+
+use tcpprobe_trace::reader::SampleRow;
+
+use super::connections::Connection;
+use super::{MARK, Shifts, some_of};
+use crate::packet::{Packet, TcpFlags};
+use crate::sightings::{serves, space};
+
+/// About so many pairs of key and packet are kept of all connections together, and of one direction of each at least
+/// and at most so many.
+const MOST_ENTRIES: usize = 1 << 20;
+const OF_EACH: (usize, usize) = (16, 4096);
+/// What as many packets have in common tells them apart no longer.
+const MOST_ALIKE: usize = 16;
+/// A flow has no more votes than this: enough for a majority, in bounded memory.
+const MOST_VOTES: usize = 1 << 18;
+/// So many connections are compared with a flow, those with the most votes.
+const MOST_CANDIDATES: usize = 16;
+
+/// What a packet and its sample have in common although its addresses or numbers were changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    /// The first with a sequence number.
+    Seq(u32),
+    /// The first with an acknowledgment number.
+    Ack(u32),
+    /// The first with a timestamp value, with data or without.
+    Stamp(u32, bool),
+    /// Distances of the last four marks.
+    Marks([u32; 3]),
+}
+
+/// Numbers of one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Numbers {
+    seq: u32,
+    ack: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    connection: u32,
+    by_first_end: bool,
+    numbers: Numbers,
+}
+
+/// A connection that a flow may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) connection: u32,
+    /// Position in its ends of the one that would be the flow's socket.
+    pub(crate) local: usize,
+    pub(crate) shifts: Shifts,
+    votes: u32,
+}
+
+#[cfg(test)]
+impl Candidate {
+    pub(crate) fn new(connection: u32, local: usize, shifts: Shifts) -> Candidate {
+        Candidate { connection, local, shifts, votes: 0 }
+    }
+}
+
+/// Packets of connections by what they have in common with their samples.
+pub(crate) struct Index<'a> {
+    connections: &'a [Connection],
+    entries: HashMap<Key, Vec<Entry>>,
+}
+
+impl<'a> Index<'a> {
+    pub(crate) fn new(connections: &'a [Connection], all: &[Packet]) -> Index<'a> {
+        let mut index = Index { connections, entries: HashMap::new() };
+        let most = (MOST_ENTRIES / 2 / connections.len().max(1)).clamp(OF_EACH.0, OF_EACH.1);
+        let mut entries = Vec::new();
+        for (connection, number) in connections.iter().zip(0u32..) {
+            for by_first_end in [true, false] {
+                let mut keys = Keys::default();
+                for packet in some_of(&connection.packets).filter(|p| p.is_out == by_first_end) {
+                    let p = &all[packet.index as usize];
+                    keys.of(p.seq, p.len, p.ack, p.flags.0, p.tsval, |key, numbers| {
+                        entries.push((key, Entry { connection: number, by_first_end, numbers }));
+                    });
+                }
+                // evenly spread: a recording may begin late, or end early
+                let step = entries.len().div_ceil(most).max(1);
+                for (key, entry) in entries.drain(..).step_by(step) {
+                    index.insert(key, entry);
+                }
+            }
+        }
+        index
+    }
+
+    fn insert(&mut self, key: Key, entry: Entry) {
+        let entries = self.entries.entry(key).or_default();
+        // one more than is looked at says that there are too many
+        if entries.len() <= MOST_ALIKE {
+            entries.push(entry);
+        }
+    }
+
+    /// The connections that a flow may be, the most probable ones.
+    pub(crate) fn candidates(&self, flow: u32, samples: &[SampleRow]) -> Vec<Candidate> {
+        let mut votes: HashMap<(u32, usize, Shifts), u32> = HashMap::new();
+        let mut cast = 0;
+        let mut keys = [Keys::default(), Keys::default()];
+        for (i, s) in samples.iter().enumerate() {
+            let is_out = s.kind.is_out();
+            if cast >= MOST_VOTES {
+                break;
+            }
+            if !serves(samples, i, is_out) {
+                continue;
+            }
+            keys[usize::from(is_out)].of(s.seq, s.len, s.ack, s.flags, s.tsval, |key, of_sample| {
+                let Some(entries) = self.entries.get(&key).filter(|e| e.len() <= MOST_ALIKE) else { return };
+                for e in entries {
+                    // the first end is the flow's own where both sent it, or both received it
+                    let local = usize::from(e.by_first_end != is_out);
+                    let owners = self.connections[e.connection as usize].owners;
+                    // whose socket it is already, and what the flow is without a translation
+                    if owners[local].is_some() || owners.contains(&Some(flow)) {
+                        continue;
+                    }
+                    let seq = e.numbers.seq.wrapping_sub(of_sample.seq);
+                    let ack = e.numbers.ack.wrapping_sub(of_sample.ack);
+                    let (own, peer) = if is_out { (seq, ack) } else { (ack, seq) };
+                    let shifts = Shifts { own, peer, ..Shifts::default() };
+                    *votes.entry((e.connection, local, shifts)).or_insert(0) += 1;
+                    cast += 1;
+                }
+            });
+        }
+        best(votes)
+    }
+}
+
+/// Of each connection and end the shifts with the most votes; chance has one vote.
+fn best(votes: HashMap<(u32, usize, Shifts), u32>) -> Vec<Candidate> {
+    let mut most: HashMap<(u32, usize), Candidate> = HashMap::new();
+    for ((connection, local, shifts), votes) in votes.into_iter().filter(|(_, votes)| *votes > 1) {
+        let new = Candidate { connection, local, shifts, votes };
+        let kept = most.entry((connection, local)).or_insert(new);
+        if (new.votes, new.shifts) > (kept.votes, kept.shifts) {
+            *kept = new;
+        }
+    }
+    let mut best: Vec<Candidate> = most.into_values().collect();
+    best.sort_unstable_by_key(|c| (std::cmp::Reverse(c.votes), c.connection, c.local));
+    best.truncate(MOST_CANDIDATES);
+    best
+}
+
+/// The keys of one direction's segments, in the order in which they come.
+#[derive(Default)]
+struct Keys {
+    seq: Option<u32>,
+    ack: Option<u32>,
+    stamps: [Option<u32>; 2],
+    marks: [Option<u32>; 4],
+}
+
+impl Keys {
+    /// A segment is pieces in one place and whole in another: a key is of the first with a new value, where they agree.
+    fn of(&mut self, seq: u32, len: u32, ack: u32, flags: u16, tsval: Option<u32>, mut emit: impl FnMut(Key, Numbers)) {
+        // without the other direction's number a segment says one shift of two
+        if flags & TcpFlags::ACK.0 == 0 || flags & TcpFlags::RST.0 != 0 {
+            return;
+        }
+        let numbers = Numbers { seq, ack };
+        if self.seq.replace(seq) != Some(seq) {
+            emit(Key::Seq(seq), numbers);
+        }
+        if self.ack.replace(ack) != Some(ack) {
+            emit(Key::Ack(ack), numbers);
+        }
+        let with_data = len > 0;
+        if let Some(stamp) = tsval
+            && self.stamps[usize::from(with_data)].replace(stamp) != Some(stamp)
+        {
+            emit(Key::Stamp(stamp, with_data), numbers);
+        }
+        let end = seq.wrapping_add(space(len, flags) as u32);
+        if flags & MARK != 0 && end != seq && self.marks[3].is_none_or(|last| (end.wrapping_sub(last) as i32) > 0) {
+            self.marks.rotate_left(1);
+            self.marks[3] = Some(end);
+            if let [Some(a), Some(b), Some(c), Some(d)] = self.marks {
+                let key = Key::Marks([b.wrapping_sub(a), c.wrapping_sub(b), d.wrapping_sub(c)]);
+                emit(key, Numbers { seq: end, ack });
+            }
+        }
+    }
+}
