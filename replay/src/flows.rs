@@ -52,11 +52,10 @@ impl<'a> Dealer<'a> {
         self.by_address.values().filter(|f| f.len() > 1).flatten().copied()
     }
 
-    /// Gives a packet to the sockets that it belongs to; says to how many. `samples` has those of [`Self::shared`].
-    pub(crate) fn deal(&mut self, index: u32, packet: &Packet, samples: &HashMap<u32, Vec<SampleRow>>) -> usize {
+    /// Gives a packet to the sockets that it belongs to. `samples` has those of [`Self::shared`].
+    pub(crate) fn deal(&mut self, index: u32, packet: &Packet, samples: &HashMap<u32, Vec<SampleRow>>) {
         let source = SocketAddr::new(packet.src, packet.src_port);
         let destination = SocketAddr::new(packet.dst, packet.dst_port);
-        let mut owners = 0;
         for (key, is_out) in [((source, destination), true), ((destination, source), false)] {
             let flow = match self.by_address.get(&key).map(Vec::as_slice) {
                 None => None,
@@ -65,10 +64,8 @@ impl<'a> Dealer<'a> {
             };
             if let Some(flow) = flow {
                 self.dealt[flow as usize].push(FlowPacket { index, is_out });
-                owners += 1;
             }
         }
-        owners
     }
 }
 

@@ -57,9 +57,8 @@ pub fn join(trace: &Path, capture: &Path) -> Result<Joined, Error> {
     for flow in dealer.shared().collect::<Vec<_>>() {
         shared.insert(flow, reader.samples(flows[flow as usize].id)?);
     }
-    let mut of_recorded_flows = 0;
     for (packet, index) in packets.iter().zip(0u32..) {
-        of_recorded_flows += u64::from(dealer.deal(index, packet, &shared) > 0);
+        dealer.deal(index, packet, &shared);
     }
     drop(shared);
 
@@ -101,6 +100,8 @@ pub fn join(trace: &Path, capture: &Path) -> Result<Joined, Error> {
     for row in &rows {
         *counts.entry((row.matched, row.reason)).or_insert(0) += 1;
     }
+    // a packet of two recorded sockets counts once
+    let of_recorded_flows = rows.chunk_by(|a, b| a.number == b.number).count() as u64;
     let mut capture = capture_row(capture, &read, &flows, &rows, of_recorded_flows);
     capture.clock = clocks.row(read.first_ts_ns.unwrap_or(0));
     capture.samples = samples;

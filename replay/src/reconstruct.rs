@@ -12,6 +12,7 @@ use tcpprobe_trace::sample::{Kind, Sampled};
 use crate::clocks::{Clocks, Delay};
 use crate::copies;
 use crate::delays::UsualDelays;
+use crate::incarnations;
 use crate::matching::{Completeness, Found, Matcher, match_direction};
 use crate::order::aligned;
 use crate::packet::{Packet, TcpFlags, Tunnel};
@@ -138,6 +139,8 @@ pub(crate) fn rows(
     clocks: &Clocks,
 ) -> Vec<PacketRow> {
     let Matched { samples, found, holes_before } = matched;
+    let (packets, found) = incarnations::own(samples, all, packets, found);
+    let (packets, found) = (&*packets, &*found);
     let around = neighbours(packets, found);
     let ends = Ends::of(flow, samples);
     let made_it = ends.accepted.then(|| last_of_handshake(samples, all, packets, found)).flatten();
@@ -223,12 +226,7 @@ fn vary(rows: &mut [PacketRow], samples: &[SampleRow], found: &[Found], clocks: 
 
 /// The ACK that made the socket of a connection that was accepted, where it has no sample of its own: the first sample is
 /// its effect, however close in time.
-fn last_of_handshake(
-    samples: &[SampleRow],
-    all: &[Packet],
-    packets: &[FlowPacket],
-    found: &[Found],
-) -> Option<usize> {
+fn last_of_handshake(samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket], found: &[Found]) -> Option<usize> {
     let first = samples.first()?;
     let of = |i: &usize| {
         let p = &all[packets[*i].index as usize];
@@ -236,7 +234,7 @@ fn last_of_handshake(
     };
     let at = (0..packets.len()).find(of)?;
     let p = &all[packets[at].index as usize];
-    (found[at].sample().is_none() && p.ack == first.snd_una && p.len == 0).then_some(at)
+    (found[at].sample().is_none() && first.snd_una == Some(p.ack) && p.len == 0).then_some(at)
 }
 
 /// The samples of the nearest packets of the same direction that have one, before a packet and after it.
