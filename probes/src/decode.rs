@@ -172,10 +172,14 @@ mod tests {
         let mut r = sample_record();
         put_field(&mut r, "srtt_us", 20_000 << 3);
         put_field(&mut r, "mdev_us", 500 << 2);
+        put_field(&mut r, "rttvar_us", 700 << 2);
+        put_field(&mut r, "snd_cwnd", 10);
         put_field(&mut r, "rto_us", 51);
         let s = state_of(&r, 4_000_000);
         assert_eq!(s.get(index("srtt_us")), Some(20_000));
         assert_eq!(s.get(index("mdev_us")), Some(500));
+        assert_eq!(s.get(index("rttvar_us")), Some(700));
+        assert_eq!(s.get(index("snd_cwnd")), Some(10), "packets");
         assert_eq!(s.get(index("rto_us")), Some(204_000), "51 jiffies of 4 ms");
     }
 
@@ -205,6 +209,8 @@ mod tests {
         assert_eq!(s.get(index("min_rtt_us")), None);
         assert_eq!(s.get(index("pacing_rate")), None);
         assert_eq!(s.get(index("snd_ssthresh")), Some(0x7fff_ffff), "the kernel's own infinity");
+        put_field(&mut r, "pacing_rate", u64::from(u32::MAX));
+        assert_eq!(state_of(&r, 1_000_000).get(index("pacing_rate")), None, "32 bits before Linux 4.20");
     }
 
     #[test]
