@@ -244,17 +244,29 @@ mod tests {
         put(&mut r, FLOW, "type", u64::from(TYPE_FLOW));
         put(&mut r, FLOW, "family", 10);
         put(&mut r, FLOW, "local_port", 443);
-        put(&mut r, FLOW, "state", 1);
-        put(&mut r, FLOW, "wscale_ok", 1);
-        put(&mut r, FLOW, "snd_wscale", 9);
         let at = offset(FLOW, "local_addr");
         r[at..at + 16].copy_from_slice(&"::ffff:192.0.2.1".parse::<Ipv6Addr>().unwrap().octets());
         let Ok(Event::Flow(f)) = decode(&r, 1) else { panic!("no flow") };
         assert_eq!(f.local.to_string(), "192.0.2.1:443");
         assert_eq!(f.family, Family::Inet6);
-        assert_eq!(f.snd_wscale, Some(9));
-        put(&mut r, FLOW, "state", 2);
-        let Ok(Event::Flow(f)) = decode(&r, 1) else { panic!("no flow") };
-        assert_eq!(f.snd_wscale, None, "not yet negotiated in SYN_SENT");
+    }
+
+    #[test]
+    fn window_scales_are_known_once_negotiated() {
+        let mut r = vec![0; size(FLOW)];
+        put(&mut r, FLOW, "type", u64::from(TYPE_FLOW));
+        put(&mut r, FLOW, "family", 2);
+        put(&mut r, FLOW, "snd_wscale", 9);
+        let mut scale = |state, wscale_ok| {
+            put(&mut r, FLOW, "state", state);
+            put(&mut r, FLOW, "wscale_ok", wscale_ok);
+            match decode(&r, 1) {
+                Ok(Event::Flow(f)) => f.snd_wscale,
+                _ => panic!("no flow"),
+            }
+        };
+        assert_eq!(scale(1, 1), Some(9));
+        assert_eq!(scale(1, 0), Some(0), "the peer does not scale");
+        assert_eq!(scale(2, 1), None, "not yet negotiated in SYN_SENT");
     }
 }
