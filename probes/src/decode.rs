@@ -172,10 +172,14 @@ mod tests {
         let mut r = sample_record();
         put_field(&mut r, "srtt_us", 20_000 << 3);
         put_field(&mut r, "mdev_us", 500 << 2);
+        put_field(&mut r, "rttvar_us", 700 << 2);
+        put_field(&mut r, "snd_cwnd", 10);
         put_field(&mut r, "rto_us", 51);
         let s = state_of(&r, 4_000_000);
         assert_eq!(s.get(index("srtt_us")), Some(20_000));
         assert_eq!(s.get(index("mdev_us")), Some(500));
+        assert_eq!(s.get(index("rttvar_us")), Some(700));
+        assert_eq!(s.get(index("snd_cwnd")), Some(10), "packets");
         assert_eq!(s.get(index("rto_us")), Some(204_000), "51 jiffies of 4 ms");
     }
 
@@ -205,6 +209,8 @@ mod tests {
         assert_eq!(s.get(index("min_rtt_us")), None);
         assert_eq!(s.get(index("pacing_rate")), None);
         assert_eq!(s.get(index("snd_ssthresh")), Some(0x7fff_ffff), "the kernel's own infinity");
+        put_field(&mut r, "pacing_rate", u64::from(u32::MAX));
+        assert_eq!(state_of(&r, 1_000_000).get(index("pacing_rate")), None, "32 bits before Linux 4.20");
     }
 
     #[test]
@@ -238,17 +244,29 @@ mod tests {
         put(&mut r, FLOW, "type", u64::from(TYPE_FLOW));
         put(&mut r, FLOW, "family", 10);
         put(&mut r, FLOW, "local_port", 443);
-        put(&mut r, FLOW, "state", 1);
-        put(&mut r, FLOW, "wscale_ok", 1);
-        put(&mut r, FLOW, "snd_wscale", 9);
         let at = offset(FLOW, "local_addr");
         r[at..at + 16].copy_from_slice(&"::ffff:192.0.2.1".parse::<Ipv6Addr>().unwrap().octets());
         let Ok(Event::Flow(f)) = decode(&r, 1) else { panic!("no flow") };
         assert_eq!(f.local.to_string(), "192.0.2.1:443");
         assert_eq!(f.family, Family::Inet6);
-        assert_eq!(f.snd_wscale, Some(9));
-        put(&mut r, FLOW, "state", 2);
-        let Ok(Event::Flow(f)) = decode(&r, 1) else { panic!("no flow") };
-        assert_eq!(f.snd_wscale, None, "not yet negotiated in SYN_SENT");
+    }
+
+    #[test]
+    fn window_scales_are_known_once_negotiated() {
+        let mut r = vec![0; size(FLOW)];
+        put(&mut r, FLOW, "type", u64::from(TYPE_FLOW));
+        put(&mut r, FLOW, "family", 2);
+        put(&mut r, FLOW, "snd_wscale", 9);
+        let mut scale = |state, wscale_ok| {
+            put(&mut r, FLOW, "state", state);
+            put(&mut r, FLOW, "wscale_ok", wscale_ok);
+            match decode(&r, 1) {
+                Ok(Event::Flow(f)) => f.snd_wscale,
+                _ => panic!("no flow"),
+            }
+        };
+        assert_eq!(scale(1, 1), Some(9));
+        assert_eq!(scale(1, 0), Some(0), "the peer does not scale");
+        assert_eq!(scale(2, 1), None, "not yet negotiated in SYN_SENT");
     }
 }

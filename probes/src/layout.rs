@@ -150,3 +150,24 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_have_32_bits_and_flags_more_than_eight() {
+        // the tracepoint's data_len has 16: BIG TCP goes beyond
+        assert_eq!(width(SAMPLE, "len"), 4);
+        // AE is the ninth bit
+        assert_eq!(width(SAMPLE, "flags"), 2);
+    }
+
+    #[test]
+    fn records_stay_small() {
+        assert!(
+            SAMPLE_BYTES <= 224,
+            "{SAMPLE_BYTES} bytes: at a million samples a second each of them is a MB a second"
+        );
+    }
+}

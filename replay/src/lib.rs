@@ -14,6 +14,7 @@ pub mod export;
 mod flows;
 mod ids;
 pub mod import;
+mod incarnations;
 pub mod join;
 pub mod live;
 mod matching;

@@ -210,11 +210,11 @@ fn about_to_acknowledge(s: &SampleRow) -> Option<u32> {
 }
 
 impl Rising {
-    /// Is the sample before the first one that knows of an ACK about to acknowledge as much? Then the ACK was merged into
+    /// Is the sample before the first one that knows of an ACK about to acknowledge more? Then the ACK was merged into
     /// that one while it waited (`tcp_add_to_backlog`), or it never came to TCP: nothing of its own was processed.
     fn is_merged(&self, knows: usize, ack: u32) -> bool {
         let about = knows.checked_sub(1).and_then(|last| self.acks[last]);
-        about.is_some_and(|about| about.wrapping_sub(ack) as i32 >= 0)
+        about.is_some_and(|about| about.wrapping_sub(ack) as i32 > 0)
     }
 }
 

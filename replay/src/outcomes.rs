@@ -39,6 +39,10 @@ pub(crate) fn outcomes(
     let joined = joined(samples, all, packets, found);
     let undecided = [false, true].map(|is_out| Undecided::new(is_out, all, packets, found));
     let at_sender = coverage.whole && is_at_the_sender(samples, all, packets, found);
+    let within = [false, true].map(|is_out| {
+        let of = || (0..samples.len()).filter(|&i| joined[i] && samples[i].kind.is_out() == is_out);
+        of().min().zip(of().max())
+    });
     let mut counts = BTreeMap::new();
     let mut packetless = Vec::new();
     for (i, s) in samples.iter().enumerate() {
@@ -51,7 +55,7 @@ pub(crate) fn outcomes(
             Outcome::Joined
         } else if fails {
             Outcome::FailedLocally
-        } else if is_outside(s.ts_ns, clocks, coverage) {
+        } else if !is_between(within[usize::from(is_out)], i) && is_outside(s.ts_ns, clocks, coverage) {
             Outcome::OutsideCapture
         } else if undecided[usize::from(is_out)].may_be(s) {
             Outcome::Ambiguous
@@ -93,6 +97,11 @@ fn joined(samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket], found: 
 
 fn end_of(s: &SampleRow) -> u32 {
     s.seq.wrapping_add(space(s.len, s.flags) as u32)
+}
+
+/// Do samples of the direction's packets stand on both sides? Then it passed the tap, if at all, while that was open.
+fn is_between(joined: Option<(usize, usize)>, sample: usize) -> bool {
+    joined.is_some_and(|(first, last)| first < sample && sample < last)
 }
 
 fn is_outside(ts_ns: i64, clocks: &Clocks, coverage: Coverage) -> bool {

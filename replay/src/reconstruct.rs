@@ -147,6 +147,7 @@ pub(crate) fn rows(
     let Matched { samples, found, holes_before } = matched;
     let around = neighbours(packets, found);
     let ends = Ends::of(flow, samples);
+    let made_it = ends.accepted.then(|| last_of_handshake(samples, all, packets, found)).flatten();
     let copies = copies::number(all, packets, found);
     let known = rebuild(samples, all, packets, found, clocks, flow.sampled == Sampled::Received);
     let mut rows: Vec<PacketRow> = packets
@@ -166,7 +167,10 @@ pub(crate) fn rows(
                 }
                 Found::Nothing(why) => {
                     let hole = in_hole(around[i], holes_before);
-                    let reason = ends.refine(why, flow, packet.is_out, p, &known[i], hole);
+                    let reason = match made_it == Some(i) {
+                        true => Reason::RequestSocket,
+                        false => ends.refine(why, flow, packet.is_out, p, &known[i], hole),
+                    };
                     row.reason = Some(reason);
                     if let (Some(s), true) = (known[i].sample, has_state(reason)) {
                         row.sample_id = Some(samples[s as usize].id);
@@ -224,6 +228,19 @@ fn vary(rows: &mut [PacketRow], samples: &[SampleRow], found: &[Found], clocks: 
     }
 }
 
+/// The ACK that made the socket of a connection that was accepted, where it has no sample of its own: the first sample is
+/// its effect, however close in time.
+fn last_of_handshake(samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket], found: &[Found]) -> Option<usize> {
+    let first = samples.first()?;
+    let of = |i: &usize| {
+        let p = &all[packets[*i].index as usize];
+        !packets[*i].is_out && p.flags.ack() && !p.flags.syn() && !p.flags.rst()
+    };
+    let at = (0..packets.len()).find(of)?;
+    let p = &all[packets[at].index as usize];
+    (found[at].sample().is_none() && first.snd_una == Some(p.ack) && p.len == 0).then_some(at)
+}
+
 /// The samples of the nearest packets of the same direction that have one, before a packet and after it.
 #[derive(Clone, Copy, Default)]
 struct Neighbours {
@@ -263,8 +280,10 @@ fn has_state(reason: Reason) -> bool {
 
 /// How a flow's samples begin and end.
 struct Ends {
-    /// The flow was made by a socket that listens.
+    /// The flow was made by a socket that listens, when its handshake ended.
     accepted: bool,
+    /// Or when it began: its own first segment is a SYN-ACK (TCP Fast Open).
+    answered: bool,
     /// Position of the last sample that names a segment.
     last_named: Option<usize>,
     /// When the socket was closed, by the recording's clock.
@@ -276,6 +295,7 @@ struct Ends {
 impl Ends {
     fn of(flow: &FlowRow, samples: &[SampleRow]) -> Ends {
         let accepted = samples.first().is_some_and(|s| s.kind == Kind::State && s.serial == 1);
+        let answered = samples.first().is_some_and(|s| s.kind.is_out() && s.flags & SYN_ACK == SYN_ACK);
         let last_named = samples.iter().rposition(|s| s.has_segment);
         let closed_ns = samples.last().filter(|_| flow.closed).map(|s| s.ts_ns);
         // who closed first and saw the peer's FIN leaves a small socket behind (RFC 9293 §3.6)
@@ -283,11 +303,15 @@ impl Ends {
         let before_close = states.iter().rev().find(|&&s| s != TCP_CLOSE);
         let waits =
             before_close.is_some_and(|s| [TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_TIME_WAIT, TCP_CLOSING].contains(s));
-        Ends { accepted, last_named, closed_ns, waits }
+        Ends { accepted, answered, last_named, closed_ns, waits }
     }
 
     /// Why a packet has no sample, in the light of what stands around it.
     fn refine(&self, why: Reason, flow: &FlowRow, is_out: bool, p: &Packet, known: &Known, hole: bool) -> Reason {
+        // the SYN came before there was a socket, if by a moment
+        if (self.accepted || self.answered) && !is_out && p.flags.syn() && !p.flags.ack() {
+            return Reason::RequestSocket;
+        }
         let Some(last) = known.sample else {
             // nothing tells where among the samples it belongs
             if known.at_ns.is_none() && !self.accepted && !p.flags.syn() {
@@ -318,6 +342,8 @@ impl Ends {
         if hole { Reason::Hole } else { why }
     }
 }
+
+const SYN_ACK: u16 = TcpFlags::SYN.0 | TcpFlags::ACK.0;
 
 /// `include/net/tcp_states.h`.
 const TCP_FIN_WAIT1: u8 = 4;

@@ -12,6 +12,7 @@ use tcpprobe_trace::reader::{FlowRow, SampleRow, TraceReader};
 
 use crate::clocks::Clocks;
 use crate::copies;
+use crate::incarnations;
 use crate::matching::Found;
 use crate::outcomes::{Coverage, outcomes};
 use crate::packet::Packet;
@@ -70,11 +71,16 @@ impl Matching<'_> {
             // a connection to the trace for each thread: SQLite's are not shared
             || TraceReader::open(self.trace),
             |reader, (flow, packets, shifts)| {
-                let matched = match_flow(self.row(flow), self.samples(reader, flow)?, all, &packets, self.copies);
+                let mut matched = match_flow(self.row(flow), self.samples(reader, flow)?, all, &packets, self.copies);
+                let (own, found) = incarnations::own(&matched.samples, all, &packets, &matched.found);
+                let (packets, found) = (own.into_owned(), found.into_owned());
+                matched.found = found;
                 Ok(View { flow, packets, matched, shifts })
             },
         );
-        each.collect()
+        let mut views: Vec<View> = each.collect::<tcpprobe_trace::Result<_>>()?;
+        views.retain(|v| !v.packets.is_empty());
+        Ok(views)
     }
 
     fn row(&self, flow: u32) -> &FlowRow {

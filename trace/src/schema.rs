@@ -330,12 +330,13 @@ fn packet_state_view() -> String {
         };
         let _ = write!(sql, ",\n  {expression} AS {column}");
     }
-    // a transmit sample is without its own segment; this is with it
+    // a transmit sample is without its own segment; this is with it. What begins before snd_una (keepalives, window
+    // probes) adds nothing: a signed difference
     let (nxt, una) = (state_expression("snd_nxt"), state_expression("snd_una"));
     let _ = write!(
         sql,
         ",\n  CASE WHEN p.is_out AND p.match_code < 2 THEN max((({nxt}) - ({una})) & 4294967295,
-    (p.seq + p.len + (p.flags >> 1 & 1) + (p.flags & 1) - ({una})) & 4294967295) END AS bytes_in_flight_with_packet
+    ((p.seq + p.len + (p.flags >> 1 & 1) + (p.flags & 1) - ({una}) + 2147483648) & 4294967295) - 2147483648) END AS bytes_in_flight_with_packet
 FROM packet_rows p LEFT JOIN sample_rows r ON r.id = p.sample_id LEFT JOIN flows f ON f.id = r.flow_id
   LEFT JOIN sessions z ON z.id = f.session_id
   LEFT JOIN ack_rows a ON a.id = r.ack_id LEFT JOIN seldom_rows d ON d.id = a.seldom_id;\n"

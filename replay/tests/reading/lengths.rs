@@ -222,3 +222,18 @@ fn headers_that_contradict_themselves() {
     assert_eq!(whole(LinkType::RAW, &ipv4(&segment)), tcp_header, "a header beyond the packet");
     assert_eq!(whole(LinkType::RAW, &ipv4(&segment[..19])), tcp_header, "a packet below any header");
 }
+
+#[test]
+fn options_of_other_protocols_are_passed_over() {
+    // MPTCP's data sequence signal (RFC 8684 §3.3.1) before and behind the timestamps
+    let dss = [&[30, 12, 0x20, 0x01][..], &[0xa5; 8]].concat();
+    let tsval = |options: &[u8]| {
+        let packet = ipv4(&tcp(options, PAYLOAD));
+        match decode(LinkType::RAW, &packet, packet.len() as u32) {
+            Decoded::Tcp(s) => (s.tsval, s.len),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(tsval(&[&dss[..], &TIMESTAMPS].concat()), (usual().tsval, 11));
+    assert_eq!(tsval(&[&TIMESTAMPS[..], &dss].concat()), (usual().tsval, 11));
+}
