@@ -21,7 +21,7 @@ const ENOUGH_NUMBERS: usize = 3;
 const ENOUGH_SEGMENTS: usize = 8;
 /// Timestamp values that come at the same places. Connections between the same hosts have the same clock
 /// (`secure_tcp_ts_off`): but they do not do the same at so many of its ticks.
-const ENOUGH_STAMPS: usize = 8;
+const ENOUGH_STAMPS: usize = 12;
 /// Different lengths that the application wrote one after the other.
 const ENOUGH_DISTANCES: usize = 8;
 /// Where lengths alone speak, clocks must not differ by more: an application may do the same again later.
@@ -51,10 +51,12 @@ pub(crate) struct Agreement {
     distances: usize,
     /// Packets with data: of a sample,
     agree: usize,
-    /// of none that is like them, although one covers their range, or behind the end of the flow,
+    /// of none that is like them, although one covers their range,
     contradict: usize,
     /// of a range that no sample has, though there are samples before and after.
     missing: usize,
+    /// of a range behind the end of a flow that was closed.
+    beyond: usize,
     marks_agree: usize,
     marks_contradict: usize,
     /// What a direction's timestamp values are shifted by, if all are by the same; sent, received.
@@ -67,9 +69,7 @@ pub(crate) struct Agreement {
 pub(crate) fn agreement(flow: &FlowRow, samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket]) -> Agreement {
     let mut found = Agreement::default();
     for is_out in [true, false] {
-        // after its end a socket sends no data; what it receives then is not shown to every recorder
-        let ends = is_out && flow.closed;
-        found.direction(is_out, &Direction::new(is_out, samples, all, packets), ends);
+        found.direction(is_out, &Direction::new(is_out, samples, all, packets), flow.closed);
     }
     found
 }
@@ -91,12 +91,15 @@ impl Agreement {
             (0, _) | (_, 0) => (Proof::OneDirection, ratio(self.segments, ENOUGH_SEGMENTS)),
             _ => {
                 let stamped = ratio(self.stamps, ENOUGH_STAMPS).min(ratio(self.segments, ENOUGH_SEGMENTS));
-                let shaped = ratio(self.distances, ENOUGH_DISTANCES).min(if timely { 1.0 } else { 0.9 });
+                // without stamps an exception is one too many
+                let sure = timely && self.contradict + self.marks_contradict + self.beyond == 0;
+                let shaped = ratio(self.distances, ENOUGH_DISTANCES).min(if sure { 1.0 } else { 0.9 });
                 (Proof::Places, stamped.max(shaped))
             }
         };
         let whole = sampled == Sampled::All && holes_before(samples).last().is_none_or(|&holes| holes == 0);
         let sound = self.contradict * 10 <= self.agree
+            && (kind != Proof::Places || self.beyond * 10 <= self.agree)
             && self.marks_contradict * 10 <= self.marks_agree
             && (!whole || self.missing * 2 <= self.agree);
         let refuted = self.contradict > self.agree || self.marks_contradict > self.marks_agree;
@@ -146,7 +149,8 @@ impl Agreement {
                 // received ones may have waited, and were merged with later ones (`tcp_add_to_backlog`)
                 None if !own.is_empty() && !is_out => {}
                 None if !with_data => {}
-                None if covered || (ends && p.start >= last) => self.contradict += 1,
+                None if covered => self.contradict += 1,
+                None if ends && p.start >= last => self.beyond += 1,
                 None => self.missing += usize::from(first <= p.start && p.end <= last),
             }
         }
@@ -156,7 +160,7 @@ impl Agreement {
         self.stamps_off[usize::from(!is_out)] = most.map(|(_, off)| off);
         self.segments += segments.len();
         self.stamps += stamps.len();
-        self.marks(d, &spans);
+        self.marks(is_out, d, &spans);
     }
 
     fn delay(&mut self, p: &Sighting, s: &Sighting) {
@@ -166,7 +170,7 @@ impl Agreement {
     }
 
     /// Compares where the writes of an application end, which no segmentation on the way changes.
-    fn marks(&mut self, d: &Direction, sampled: &Spans) {
+    fn marks(&mut self, is_out: bool, d: &Direction, sampled: &Spans) {
         let captured = Spans::new(d.captured.iter().zip(0u32..).map(|(p, i)| (p.start, p.end, i)));
         let (of_packets, of_samples) = (marks(&d.captured), marks(&d.sampled));
         let mut every: Vec<Position> = of_packets.keys().chain(of_samples.keys()).copied().collect();
@@ -183,7 +187,9 @@ impl Agreement {
                     last = Some(at);
                     continue;
                 }
-                (Some(_), Some(_)) => {}
+                // merged with later ones while they waited
+                (Some(a), Some(b)) if !is_out && (b.wrapping_sub(*a) as i32) > 0 => {}
+                (Some(_), Some(_)) => self.marks_contradict += 1,
                 // what the other one did not see says nothing
                 (Some(_), None) => {
                     sampled.covering(at - 1, &mut covering);

@@ -2,7 +2,7 @@
 //!
 //! Owns the decision; must not know numbers of packets or samples.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::agreement::Proof;
 use super::connections::Connection;
@@ -45,21 +45,31 @@ impl Fit {
 /// Decides for all connections at once.
 pub(crate) fn choose(mut fits: Vec<Fit>, connections: &[Connection]) -> Choice {
     fits.sort_unstable_by_key(|f| (f.candidate.connection, f.candidate.local, f.flow));
-    let mut taken = HashSet::new();
+    // those of one connection, or of one flow, are all that can stand in each other's way
+    let mut of_connections: HashMap<u32, Vec<&Fit>> = HashMap::new();
+    let mut of_flows: HashMap<u32, Vec<&Fit>> = HashMap::new();
+    for fit in &fits {
+        of_connections.entry(fit.candidate.connection).or_default().push(fit);
+        of_flows.entry(fit.flow).or_default().push(fit);
+    }
     let mut choice = Choice::default();
+    let mut taken = HashSet::new();
     for fit in fits.iter().filter(|f| f.is_proven()) {
-        if !is_alone(fit, &fits, connections) {
-            choice.undecided.push(fit.candidate.connection);
-        } else if taken.insert((fit.candidate.connection, fit.candidate.local)) {
+        let connection = fit.candidate.connection;
+        let others = of_connections[&connection].iter().chain(&of_flows[&fit.flow]);
+        if !is_alone(fit, others.copied(), connections) {
+            choice.undecided.push(connection);
+        } else {
             choice.chosen.push(*fit);
+            taken.insert(connection);
         }
     }
     choice.undecided.dedup();
-    choice.undecided.retain(|&c| !choice.chosen.iter().any(|f| f.candidate.connection == c));
+    choice.undecided.retain(|c| !taken.contains(c));
     choice
 }
 
-fn is_alone(fit: &Fit, fits: &[Fit], connections: &[Connection]) -> bool {
+fn is_alone<'a>(fit: &Fit, mut others: impl Iterator<Item = &'a Fit>, connections: &[Connection]) -> bool {
     let is_shifted = fit.proof != Proof::Numbers;
     // the capture would show the flow under two numberings: only one of them can be told to the reader of its rows
     if is_shifted && fit.untranslated {
@@ -67,7 +77,10 @@ fn is_alone(fit: &Fit, fits: &[Fit], connections: &[Connection]) -> bool {
     }
     let place = |f: &Fit| (f.candidate.connection, f.candidate.local);
     let ends = |f: &Fit| connections[f.candidate.connection as usize].ends;
-    fits.iter().filter(|other| *other != fit).all(|other| {
+    others.all(|other| {
+        if other == fit {
+            return true;
+        }
         if place(other) == place(fit) {
             return !fit.is_rivalled_by(other);
         }

@@ -286,6 +286,27 @@ proptest! {
         prop_assert!(world.find().is_empty());
     }
 
+    /// A capture that ends early, or a connection that nobody recorded: too little is seen of it.
+    #[test]
+    fn a_beginning_alone_proves_nothing(words in words(), common in 1..8usize, own in 1..=u32::MAX, peer in 1..=u32::MAX) {
+        let recorded = Talk { isns: (1, 2), words: words.clone(), stamped: false, begins_ms: 1_000 };
+        let other = Talk { isns: (8, 9), words: words[..common].to_vec(), ..recorded.clone() };
+        let fate = |recorded, captured| Fate { recorded, captured, server: false };
+        let world = world(&[(recorded, fate(true, None)), (other, fate(false, Some(shift(own, peer))))], &[true]);
+        prop_assert!(world.find().is_empty());
+    }
+
+    /// The same words at the same times, up to where one of the two takes longer.
+    #[test]
+    fn the_same_words_at_other_ticks_prove_nothing(words in words(), common in 1..9usize, own in 1..=u32::MAX, peer in 1..=u32::MAX) {
+        let recorded = Talk { isns: (1, 2), words: words.clone(), stamped: true, begins_ms: 1_000 };
+        let mut other = Talk { isns: (8, 9), ..recorded.clone() };
+        other.words[common].2 += 3;
+        let fate = |recorded, captured| Fate { recorded, captured, server: false };
+        let world = world(&[(recorded, fate(true, None)), (other, fate(false, Some(shift(own, peer))))], &[true]);
+        prop_assert!(world.find().is_empty());
+    }
+
     /// The clock of the capture is off by what lies between two that said the same: then time would be wrong.
     #[test]
     fn lengths_and_a_wrong_clock_prove_nothing(words in words(), own in 1..=u32::MAX, peer in 1..=u32::MAX, later in any::<bool>()) {
