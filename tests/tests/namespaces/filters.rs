@@ -23,7 +23,7 @@ pub(crate) fn netns_filter(scene: &Scene) -> Result<()> {
 
 pub(crate) fn port_filter(scene: &Scene) -> Result<()> {
     let recorder = scene.record(Ns::A, &["-i", scene.lab.interface(Ns::A)])?;
-    let other = scene.port + 500;
+    let other = scene.port + 100;
     for port in [other, scene.port, other] {
         scene.send(Transfer { port, ..scene.transfer(200_000) })?;
     }

@@ -6,6 +6,7 @@
 mod endings;
 mod expect;
 mod filters;
+mod matrix;
 mod promises;
 mod receiver;
 mod sender;
@@ -29,8 +30,14 @@ const ATTEMPTS: u32 = 8;
 /// A test's network, and its steps. Each has a port of its own: its place in this list.
 type Test = (&'static str, LabOptions, fn(&Scene) -> Result<()>);
 
-const PLAIN: LabOptions =
-    LabOptions { rate_mbit: None, queue: Duration::from_millis(60), loss: Loss::None, router: false, offloads: false };
+const PLAIN: LabOptions = LabOptions {
+    rate_mbit: None,
+    queue: Duration::from_millis(60),
+    loss: Loss::None,
+    router: false,
+    bottleneck: None,
+    offloads: false,
+};
 const LIMITED: LabOptions = LabOptions { rate_mbit: Some(200), ..PLAIN };
 const LOSSY: LabOptions = LabOptions { loss: Loss::PerMille(10), ..LIMITED };
 const LOSSY_ROUTED: LabOptions = LabOptions { router: true, ..LOSSY };
@@ -71,7 +78,10 @@ const TESTS: &[Test] = &[
     ("sigterm", LIMITED, endings::sigterm),
     ("second_session", PLAIN, endings::second_session),
 ];
-const FIRST_PORT: u16 = 6101;
+
+/// BPF programs see the whole host, and with it these tests in another run of them: each process has its own ports.
+static FIRST_PORT: LazyLock<u16> =
+    LazyLock::new(|| 10_000 + u16::try_from(std::process::id() % 100).unwrap_or(0) * 200);
 
 static MISSING: LazyLock<Option<String>> = LazyLock::new(|| {
     // Leftovers are no reason not to run.
@@ -82,17 +92,29 @@ static MISSING: LazyLock<Option<String>> = LazyLock::new(|| {
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(arguments.test_threads.unwrap_or(THREADS).min(THREADS));
-    let mut trials: Vec<Trial> = (FIRST_PORT..).zip(TESTS).map(|(port, test)| live(port, test)).collect();
-    trials.push(Trial::ignorable_test("forced_backend_missing", || {
-        match MISSING.clone().or_else(preconditions::kernel_has_kprobes) {
-            Some(reason) => Ok(Completion::ignored_with(reason)),
-            None => in_scene(FIRST_PORT - 1, &PLAIN, endings::forced_backend_missing),
-        }
+    let mut ports = *FIRST_PORT..;
+    let mut trials = Vec::new();
+    for (&(name, options, steps), port) in TESTS.iter().zip(&mut ports) {
+        trials.push(live(name.into(), port, options, steps));
+    }
+    for (run, port) in matrix::RUNS.iter().zip(&mut ports) {
+        trials.push(live(run.name(), port, run.lab(), |scene| run.steps(scene)));
+    }
+    trials.push(Trial::test("matrix_every_pair_occurs", || {
+        matrix::every_pair_occurs().map_err(|error| format!("{error:#}").into())
     }));
+    if let Some(port) = ports.next() {
+        trials.push(Trial::ignorable_test("forced_backend_missing", move || {
+            match MISSING.clone().or_else(preconditions::kernel_has_kprobes) {
+                Some(reason) => Ok(Completion::ignored_with(reason)),
+                None => in_scene(port, &PLAIN, endings::forced_backend_missing),
+            }
+        }));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn live(port: u16, &(name, options, steps): &'static Test) -> Trial {
+fn live(name: String, port: u16, options: LabOptions, steps: impl Fn(&Scene) -> Result<()> + Send + 'static) -> Trial {
     Trial::ignorable_test(name, move || match MISSING.clone() {
         Some(reason) => Ok(Completion::ignored_with(reason)),
         None => in_scene(port, &options, steps),
@@ -101,9 +123,9 @@ fn live(port: u16, &(name, options, steps): &'static Test) -> Trial {
 
 /// Some machines keep BPF programs from running while certain tasks are interrupted: what the network does in that time
 /// goes unsampled, by any recorder. A run in which that happened shows nothing, and is repeated; a wrong one never is.
-fn in_scene(port: u16, options: &LabOptions, steps: fn(&Scene) -> Result<()>) -> Result<Completion, Failed> {
+fn in_scene(port: u16, options: &LabOptions, steps: impl Fn(&Scene) -> Result<()>) -> Result<Completion, Failed> {
     for attempt in 1.. {
-        match in_one_scene(port, options, steps) {
+        match in_one_scene(port, options, &steps) {
             Err(error) if attempt < ATTEMPTS && error.is::<MissedSamples>() => {
                 eprintln!("port {port}: attempt {attempt} is repeated: {error:#}");
             }
@@ -114,7 +136,7 @@ fn in_scene(port: u16, options: &LabOptions, steps: fn(&Scene) -> Result<()>) ->
     Ok(Completion::Completed)
 }
 
-fn in_one_scene(port: u16, options: &LabOptions, steps: fn(&Scene) -> Result<()>) -> Result<()> {
+fn in_one_scene(port: u16, options: &LabOptions, steps: impl Fn(&Scene) -> Result<()>) -> Result<()> {
     let mut scene = Scene::new(port, options)?;
     let result = steps(&scene).and_then(|()| scene.verify());
     if std::env::var_os("TCPPROBE_TEST_KEEP").is_some_and(|keep| keep == "1") || result.is_err() {
