@@ -29,6 +29,7 @@ pub(crate) struct Matched {
     /// For each packet its sample.
     pub(crate) found: Vec<Found>,
     holes_before: Vec<u32>,
+    copies: bool,
 }
 
 /// Finds the samples of a flow's packets. `copies`: does the capture show packets more than once?
@@ -68,7 +69,7 @@ pub(crate) fn match_flow(
     if ids_tell {
         merge_acks(&samples, all, packets, &mut found);
     }
-    Matched { samples, found, holes_before }
+    Matched { samples, found, holes_before, copies }
 }
 
 /// Was the capture taken at the socket's own host? Then nothing but a moment lies between the fastest packets of both
@@ -144,10 +145,10 @@ pub(crate) fn rows(
     packets: &[FlowPacket],
     clocks: &Clocks,
 ) -> Vec<PacketRow> {
-    let Matched { samples, found, holes_before } = matched;
+    let Matched { samples, found, holes_before, copies } = matched;
     let around = neighbours(packets, found);
     let ends = Ends::of(flow, samples);
-    let copies = copies::number(all, packets, found);
+    let copies = copies::number(all, packets, found, *copies);
     let known = rebuild(samples, all, packets, found, clocks, flow.sampled == Sampled::Received);
     let mut rows: Vec<PacketRow> = packets
         .iter()
