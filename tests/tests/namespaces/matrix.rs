@@ -107,10 +107,13 @@ impl Run {
         Scene::stop(recorder)?;
         expect_sound(scene, 1)?;
         let sender = address(Ns::A).to_string();
-        // At the receiver a join without the sender's clock cannot always say which of two sendings arrived.
-        let arguments: &[&str] = match self.tap {
-            Tap::Receiver => &["--tap", "receiver", "--sender", &sender, "--min-matched", "0.98"],
-            Tap::Sender | Tap::Any => &["--sender", &sender],
+        let arguments: &[&str] = match (self.tap, self.path) {
+            // Of two sendings within a tick of TSval nothing tells which one arrived, without IPv4's identification.
+            (Tap::Receiver, Path::Heavy) if self.ipv6 => {
+                &["--tap", "receiver", "--sender", &sender, "--min-matched", "0.5"]
+            }
+            (Tap::Receiver, _) => &["--tap", "receiver", "--sender", &sender, "--min-matched", "0.98"],
+            (Tap::Sender | Tap::Any, _) => &["--sender", &sender],
         };
         scene.join_and_check(&scene.capture(), arguments)?;
         expect_losses(scene)?;
