@@ -159,17 +159,17 @@ impl Scene {
         tools::run(command.arg("join").arg(self.trace()).arg(capture), STEP_LIMIT)?.expect_code(0)
     }
 
-    /// Joins a capture and has `check_join.py` find nothing wrong with the result.
+    /// Joins a capture and has `check_join` find nothing wrong with the result.
     pub fn join_and_check(&self, capture: &Path, arguments: &[&str]) -> Result<()> {
         self.join(capture)?;
         let checked = self.check(&self.trace(), capture, arguments)?;
         if checked.status.code() == Some(3) {
             return Err(MissedSamples(checked.stdout).into());
         }
-        checked.expect_code(0).context("check_join.py finds the join wrong").map(drop)
+        checked.expect_code(0).context("check_join finds the join wrong").map(drop)
     }
 
-    /// Runs `check_join.py`.
+    /// Runs `check_join`.
     pub fn check(&self, trace: &Path, capture: &Path, arguments: &[&str]) -> Result<Finished> {
         let mut command = Command::new("python3");
         tools::run(command.arg(tools::check_join()).arg(trace).arg(capture).args(arguments), STEP_LIMIT)

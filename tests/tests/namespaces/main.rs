@@ -1,4 +1,4 @@
-//! Live tests: `tcpprobe record` and `join` on real traffic between network namespaces, checked by `check_join.py`.
+//! Live tests: `tcpprobe record` and `join` on real traffic between network namespaces, checked by `check_join`.
 //!
 //! What cannot run here is shown as ignored, with the reason. A failed test leaves its folder and names it;
 //! with TCPPROBE_TEST_KEEP=1 all do.
