@@ -1,12 +1,15 @@
 """Reads a classic pcap file: its TCP packets with what the check compares."""
 
+import functools
 import ipaddress
 import struct
 
 
+@functools.lru_cache
 def text_address(text):
+    """An address as the bytes that it has on the wire."""
     address = ipaddress.ip_address(text)
-    return getattr(address, "ipv4_mapped", None) or address
+    return (getattr(address, "ipv4_mapped", None) or address).packed
 
 
 class Packet:
@@ -103,8 +106,8 @@ def parse_tcp(frame, at, length, addresses, ip_id, sighting):
     packet = Packet()
     source, target, packet.seq, packet.ack, bits, packet.window = struct.unpack_from(">HHIIHH", frame, at)
     header = (bits >> 12) * 4
-    packet.source = (ipaddress.ip_address(addresses[0]), source)
-    packet.target = (ipaddress.ip_address(addresses[1]), target)
+    packet.source = (addresses[0], source)
+    packet.target = (addresses[1], target)
     packet.flags, packet.len = bits & 0x1FF, length - header
     packet.ip_id, packet.sighting = ip_id, sighting
     packet.tsval, packet.sack = read_options(frame[at + 20:at + header], header - 20)

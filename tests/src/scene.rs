@@ -15,6 +15,8 @@ use crate::tools::{self, Finished, Running};
 
 /// The time that a step may take; a machine under load needs a multiple of the usual.
 pub const STEP_LIMIT: Duration = Duration::from_secs(30);
+/// The time that the check of a join may take, which reads a whole recording in Python.
+const CHECK_LIMIT: Duration = Duration::from_secs(120);
 /// Payload of the datagram that ends a capture by tcpdump.
 const MARKER: &str = "tcpprobe-test: the end of this capture";
 
@@ -172,7 +174,7 @@ impl Scene {
     /// Runs `check_join`.
     pub fn check(&self, trace: &Path, capture: &Path, arguments: &[&str]) -> Result<Finished> {
         let mut command = Command::new("python3");
-        tools::run(command.arg(tools::check_join()).arg(trace).arg(capture).args(arguments), STEP_LIMIT)
+        tools::run(command.arg(tools::check_join()).arg(trace).arg(capture).args(arguments), CHECK_LIMIT)
     }
 
     /// Has `tcpprobe verify` find nothing wrong with the trace, where there is one.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use tcpprobe_tests::lab::{LabOptions, Loss, remove_leftovers};
+use tcpprobe_tests::lab::{Bottleneck, LabOptions, Loss, remove_leftovers};
 use tcpprobe_tests::preconditions;
 use tcpprobe_tests::scene::{MissedSamples, Scene};
 
@@ -67,6 +67,11 @@ const TESTS: &[Test] = &[
     ("short_connections_200", LIMITED, sender::short_connections_200),
     ("loopback_both_ends", PLAIN, sender::loopback_both_ends),
     ("any_interface", LOSSY, sender::any_interface),
+    (
+        "router_any_interface",
+        LabOptions { bottleneck: Some(Bottleneck { rate_mbit: 50, queue_bytes: 40_000 }), router: true, ..PLAIN },
+        sender::router_any_interface,
+    ),
     ("netns_filter", PLAIN, filters::netns_filter),
     ("port_filter", PLAIN, filters::port_filter),
     ("host_prefix_filter", PLAIN, filters::host_prefix_filter),

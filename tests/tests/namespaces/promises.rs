@@ -1,6 +1,10 @@
 //! The join's own promises.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, ensure};
+
+use rusqlite::Connection;
 
 use tcpprobe_tests::scene::Scene;
 
@@ -22,17 +26,13 @@ pub(crate) fn check_finds_wrong_joins(scene: &Scene) -> Result<()> {
         (&data, "UPDATE changed SET match = 'none', reason = NULL"),
         (&again, "UPDATE changed SET match = 'carried'"),
         (&again, &format!("UPDATE changed SET {first_sending}")),
+        (&data, "UPDATE changed SET copy = 1"),
+        (&data, "UPDATE changed SET sacked_bytes = sacked_bytes + 1"),
+        (&data, "UPDATE changed SET delay_variation_ns = delay_variation_ns + 10000"),
+        (&data, "UPDATE changed SET delay_variation_ns = NULL"),
     ];
-    for (case, (which, change)) in faults.iter().enumerate() {
-        let copy = scene.file(&format!("fault-{case}.db"));
-        scene.database()?.execute("VACUUM INTO ?1", [copy.to_str()]).context("a copy of the trace")?;
-        let database = rusqlite::Connection::open(&copy)?;
-        // Tables in place of the views, whatever those are made of: these can be changed.
-        database.execute_batch(
-            "CREATE TABLE p AS SELECT * FROM packets; CREATE TABLE s AS SELECT * FROM packet_state;
-             DROP VIEW packet_state; DROP VIEW packets;
-             ALTER TABLE p RENAME TO packets; ALTER TABLE s RENAME TO packet_state;",
-        )?;
+    for (which, change) in &faults {
+        let (copy, database) = changeable_copy(scene)?;
         let choice = format!("SELECT id, number FROM packet_state WHERE {which} ORDER BY number LIMIT 1 OFFSET 5");
         let (id, number): (i64, i64) = database.query_row(&choice, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         for table in ["packets", "packet_state"] {
@@ -40,10 +40,42 @@ pub(crate) fn check_finds_wrong_joins(scene: &Scene) -> Result<()> {
                 .execute(&format!("{} WHERE id = {id}", change.replace("changed", table)), [])
                 .context(change.to_string())?;
         }
-        let report = scene.check(&copy, &scene.capture(), &[])?.expect_code(1);
-        let report = report.with_context(|| format!("not found: {change}"))?.stdout;
-        ensure!(report.contains(&format!("WRONG packet {number}:")), "{change} of packet {number}:\n{report}");
+        expect_found(scene, &copy, change, &format!("WRONG packet {number}:"))?;
     }
+    for (change, found) in [
+        ("UPDATE captures SET clock_offset_ns = clock_offset_error_ns + 10000", "clock_offset_ns"),
+        ("UPDATE captures SET clock_steps = 1", "the clock was set 1 times"),
+        ("UPDATE sample_counts SET samples = samples + 1 WHERE outcome = 'joined'", "sample_counts"),
+        ("UPDATE packets SET delay_variation_ns = delay_variation_ns + 1", "the smallest delay_variation_ns is 1"),
+        ("UPDATE samples SET ip_id = (ip_id + 1) & 65535 WHERE phase = 'transmit'", "ip_id is"),
+    ] {
+        let (copy, database) = changeable_copy(scene)?;
+        ensure!(database.execute(change, [])? > 0, "{change} changes nothing");
+        expect_found(scene, &copy, change, found)?;
+    }
+    Ok(())
+}
+
+/// A copy of the trace with tables in place of the views, whatever those are made of: these can be changed.
+fn changeable_copy(scene: &Scene) -> Result<(PathBuf, Connection)> {
+    let copy = scene.file("fault.db");
+    let _ = std::fs::remove_file(&copy);
+    scene.database()?.execute("VACUUM INTO ?1", [copy.to_str()]).context("a copy of the trace")?;
+    let database = Connection::open(&copy)?;
+    database.execute_batch(
+        "CREATE TABLE p AS SELECT * FROM packets; CREATE TABLE t AS SELECT * FROM packet_state;
+         CREATE TABLE s AS SELECT * FROM samples;
+         DROP VIEW samples_without_packet; DROP VIEW packet_state; DROP VIEW packets; DROP VIEW samples;
+         ALTER TABLE p RENAME TO packets; ALTER TABLE t RENAME TO packet_state; ALTER TABLE s RENAME TO samples;
+         CREATE TABLE samples_without_packet (capture_id, flow_id, sample_id);",
+    )?;
+    Ok((copy, database))
+}
+
+fn expect_found(scene: &Scene, copy: &Path, change: &str, found: &str) -> Result<()> {
+    let report = scene.check(copy, &scene.capture(), &[])?.expect_code(1);
+    let report = report.with_context(|| format!("not found: {change}"))?.stdout;
+    ensure!(report.contains(found), "{change}: no `{found}` in\n{report}");
     Ok(())
 }
 

@@ -116,6 +116,26 @@ pub(crate) fn any_interface(scene: &Scene) -> Result<()> {
     expect_losses(scene)
 }
 
+/// Captured on a router, on all of its interfaces: each packet comes by twice, but for what is lost between the two.
+pub(crate) fn router_any_interface(scene: &Scene) -> Result<()> {
+    let recorder = scene.record(Ns::R, &[])?;
+    for to in [scene.lab.ipv4(Ns::B), scene.lab.ipv6(Ns::B)] {
+        scene.send(Transfer { to, connections: 4, ..scene.transfer(500_000) })?;
+    }
+    Scene::stop(recorder)?;
+    expect_sound(scene, 1)?;
+    scene.join_and_check(&scene.capture(), &[])?;
+    expect_losses(scene)?;
+    let of_sender = "FROM packets JOIN flows ON flows.id = flow_id WHERE dir = 'out' AND remote_port = local.port";
+    let of_sender = of_sender.replace("local.port", &scene.port.to_string());
+    // What was lost was lost between the two interfaces.
+    let seen = |copy: i64| scene.number(&format!("SELECT count(*) {of_sender} AND copy = {copy}"));
+    let (once, twice) = (seen(0)?, seen(1)?);
+    let dropped = i64::try_from(scene.lab.dropped()?)?;
+    ensure!(once - twice == dropped, "{once} packets, {twice} seen again, {dropped} dropped");
+    expect_number(scene, 0, "SELECT count(*) FROM packets WHERE copy > 1")
+}
+
 pub(crate) fn loopback_both_ends(scene: &Scene) -> Result<()> {
     let recorder = scene.record(Ns::A, &["-i", "lo"])?;
     let to = IpAddr::V4(Ipv4Addr::LOCALHOST);
