@@ -39,7 +39,7 @@ type Looks = (bool, u32, u32, u32, u16, Option<u32>, Option<u32>, Option<u16>);
 pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], usual: bool) -> Vec<u32> {
     // first number, length, acknowledgment number of each packet of a sample
     let mut of_samples: HashMap<u32, Vec<(u32, u32, u32)>> = HashMap::new();
-    let mut unsampled: HashMap<Looks, Vec<&Packet>> = HashMap::new();
+    let mut unsampled: HashMap<Looks, Vec<Vec<&Packet>>> = HashMap::new();
     let mut number = Vec::with_capacity(packets.len());
     for (packet, f) in packets.iter().zip(found) {
         let p = &all[packet.index as usize];
@@ -59,9 +59,13 @@ pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], us
             None => {
                 let looks = (packet.is_out, p.seq, p.ack, p.len, p.flags.0, p.tsval, p.tsecr, p.ip_id);
                 let seen = unsampled.entry(looks).or_default();
-                let before = seen.iter().filter(|q| are_one(p, q, usual)).count();
-                seen.push(p);
-                before as u32
+                let Some(same) = seen.iter_mut().find(|one| one.iter().all(|q| are_one(p, q, usual))) else {
+                    seen.push(vec![p]);
+                    number.push(0);
+                    continue;
+                };
+                same.push(p);
+                same.len() as u32 - 1
             }
         });
     }

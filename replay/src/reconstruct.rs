@@ -125,9 +125,13 @@ fn merge_acks(samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket], fou
         }
     }
     // those between may as well have been lost behind the tap
+    let id = |i: usize| all[packets[i].index as usize].ip_id;
     for (s, last) in lasts {
-        if let [only] = last[..] {
-            found[only] = Found::Exact(s);
+        // one packet, however often it was seen
+        if last.iter().all(|&i| id(i) == id(last[0])) {
+            for i in last {
+                found[i] = Found::Exact(s);
+            }
         }
     }
 }

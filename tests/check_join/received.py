@@ -3,6 +3,7 @@
 import bisect
 import collections
 
+from capture import are_copies
 from ranges import FIN, RST, SYN
 
 # What came in passed the tap before TCP had it: only the clocks' own error may turn that round. A retransmission can
@@ -46,11 +47,14 @@ def check_received(check, flow_id, rows):
 def check_received_data(check, rows, samples):
     """Of several sendings of the same data, a sample is of the latest that was captured before it, unless they came
     so close to each other that the earlier one may still have waited for TCP when the later one came."""
+    def is_same(one, other):
+        return one is other or are_copies([check.packets[row["number"]] for row in (one, other)])
+
     times = [check.packets[row["number"]].ts_ns for row in rows]
     for sample in samples:
         true_row = rows[max(bisect.bisect_right(times, sample["ts_ns"] + RECEIVED_TOLERANCE_NS) - 1, 0)]
         for row in rows:
-            if row["match"] != "exact" or row["sample_id"] != sample["id"] or row is true_row:
+            if row["match"] != "exact" or row["sample_id"] != sample["id"] or is_same(row, true_row):
                 continue
             if sample["ts_ns"] - check.packets[row["number"]].ts_ns <= WAITING_NS:
                 check.undecided += 1
