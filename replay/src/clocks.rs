@@ -111,15 +111,17 @@ fn steps(delays: &[Delay]) -> Vec<usize> {
         let d = delays[i];
         let before = last[usize::from(d.is_out)].replace(d.delay_ns);
         let Some(before) = before.filter(|b| (d.delay_ns - b).abs() > STEP_NS) else { continue };
-        // one packet that waited long is no step: those around it, of either direction, must have moved as far
+        // packets that waited long are no step: those around them must have moved as far, of both directions where
+        // both are seen
         let from = steps.last().copied().unwrap_or(0);
-        let median = |of: &[Delay]| {
-            let mut sorted: Vec<i64> = of.iter().map(|d| d.delay_ns).collect();
-            sorted.sort_unstable();
-            sorted[sorted.len() / 2]
+        let jump = d.delay_ns - before;
+        let moved = |is_out: bool| {
+            let of = |d: &&Delay| d.is_out == is_out;
+            let left = median(delays[from..i].iter().rev().filter(of).take(STEADY))?;
+            Some(median(delays[i..].iter().filter(of).take(STEADY))? - left)
         };
-        let (left, right) = (&delays[from.max(i.saturating_sub(STEADY))..i], &delays[i..delays.len().min(i + STEADY)]);
-        if left.is_empty() || (median(right) - median(left)).abs() < (d.delay_ns - before).abs() / 2 {
+        let as_far = |moved: i64| moved.signum() == jump.signum() && moved.abs() >= jump.abs() / 2;
+        if !moved(d.is_out).is_some_and(as_far) || !moved(!d.is_out).is_none_or(as_far) {
             continue;
         }
         steps.push(i);
@@ -127,6 +129,12 @@ fn steps(delays: &[Delay]) -> Vec<usize> {
         last[usize::from(d.is_out)] = Some(d.delay_ns);
     }
     steps
+}
+
+fn median<'a>(of: impl Iterator<Item = &'a Delay>) -> Option<i64> {
+    let mut sorted: Vec<i64> = of.map(|d| d.delay_ns).collect();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied()
 }
 
 /// A point of the plane: ns since the first delay, delay less the first one.
@@ -311,9 +319,13 @@ mod tests {
         assert_eq!(row.steps, 1);
         assert!(row.offset_ns.abs() <= 10_000, "{row:?}");
         assert!((clocks.offset_at_sample_ns(3_000_000_000).unwrap() - 3_600_000_000_000).abs() <= 10_000);
-        // a single packet that waited is no step
+        // packets that waited, one or many, are no step
         let mut out: Vec<_> = (0..40).map(|i| (i * 100_000_000, 10_000)).collect();
         out[20].1 = 900_000_000;
+        assert_eq!(Clocks::estimate(delays(0, 0, &out, &received)).row(0).unwrap().steps, 0);
+        for late in &mut out[15..30] {
+            late.1 = 900_000_000;
+        }
         assert_eq!(Clocks::estimate(delays(0, 0, &out, &received)).row(0).unwrap().steps, 0);
     }
 }

@@ -34,11 +34,12 @@ fn are_close(a: &Packet, b: &Packet) -> bool {
 /// What two sightings have in common.
 type Looks = (bool, u32, u32, u32, u16, Option<u32>, Option<u32>, Option<u16>);
 
-/// For each packet of a flow how many sightings of it came before.
-pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found]) -> Vec<u32> {
+/// For each packet of a flow how many sightings of it came before. `usual`: does the capture show packets more than
+/// once, without a word on where ([`are_usual`])?
+pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], usual: bool) -> Vec<u32> {
     // first number, length, acknowledgment number of each packet of a sample
     let mut of_samples: HashMap<u32, Vec<(u32, u32, u32)>> = HashMap::new();
-    let mut unsampled: HashMap<Looks, Vec<&Packet>> = HashMap::new();
+    let mut unsampled: HashMap<Looks, Vec<Vec<&Packet>>> = HashMap::new();
     let mut number = Vec::with_capacity(packets.len());
     for (packet, f) in packets.iter().zip(found) {
         let p = &all[packet.index as usize];
@@ -58,18 +59,27 @@ pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found]) ->
             None => {
                 let looks = (packet.is_out, p.seq, p.ack, p.len, p.flags.0, p.tsval, p.tsecr, p.ip_id);
                 let seen = unsampled.entry(looks).or_default();
-                let before = seen.iter().filter(|q| are_one(p, q)).count();
-                seen.push(p);
-                before as u32
+                let Some(same) = seen.iter_mut().find(|one| one.iter().all(|q| are_one(p, q, usual))) else {
+                    seen.push(vec![p]);
+                    number.push(0);
+                    continue;
+                };
+                same.push(p);
+                same.len() as u32 - 1
             }
         });
     }
     number
 }
 
-/// Are two packets that look alike one?
-fn are_one(a: &Packet, b: &Packet) -> bool {
-    let places = a.interface.zip(b.interface);
+/// Are two packets that look alike one? Duplicate ACKs, and a SYN-ACK that was asked for twice, can be alike and close.
+fn are_one(a: &Packet, b: &Packet, usual: bool) -> bool {
     let counted = a.ip_id.is_some_and(|id| id != 0);
-    counted || are_close(a, b) || places.is_some_and(|(p, q)| (p, a.sll_type) != (q, b.sll_type) && a.tsval.is_some())
+    counted
+        || match a.interface.zip(b.interface) {
+            // a place shows a packet once
+            Some((p, q)) => (p, a.sll_type) != (q, b.sll_type) && (a.tsval.is_some() || are_close(a, b)),
+            // a cooked capture does not always say where
+            None => (usual || a.sll_type.is_some()) && are_close(a, b),
+        }
 }

@@ -29,6 +29,7 @@ pub(crate) struct Matched {
     /// For each packet its sample.
     pub(crate) found: Vec<Found>,
     holes_before: Vec<u32>,
+    copies: bool,
 }
 
 /// Finds the samples of a flow's packets. `copies`: does the capture show packets more than once?
@@ -68,7 +69,7 @@ pub(crate) fn match_flow(
     if ids_tell {
         merge_acks(&samples, all, packets, &mut found);
     }
-    Matched { samples, found, holes_before }
+    Matched { samples, found, holes_before, copies }
 }
 
 /// Was the capture taken at the socket's own host? Then nothing but a moment lies between the fastest packets of both
@@ -124,9 +125,13 @@ fn merge_acks(samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket], fou
         }
     }
     // those between may as well have been lost behind the tap
+    let id = |i: usize| all[packets[i].index as usize].ip_id;
     for (s, last) in lasts {
-        if let [only] = last[..] {
-            found[only] = Found::Exact(s);
+        // one packet, however often it was seen
+        if last.iter().all(|&i| id(i) == id(last[0])) {
+            for i in last {
+                found[i] = Found::Exact(s);
+            }
         }
     }
 }
@@ -144,11 +149,11 @@ pub(crate) fn rows(
     packets: &[FlowPacket],
     clocks: &Clocks,
 ) -> Vec<PacketRow> {
-    let Matched { samples, found, holes_before } = matched;
+    let Matched { samples, found, holes_before, copies } = matched;
     let around = neighbours(packets, found);
     let ends = Ends::of(flow, samples);
     let made_it = ends.accepted.then(|| last_of_handshake(samples, all, packets, found)).flatten();
-    let copies = copies::number(all, packets, found);
+    let copies = copies::number(all, packets, found, *copies);
     let known = rebuild(samples, all, packets, found, clocks, flow.sampled == Sampled::Received);
     let mut rows: Vec<PacketRow> = packets
         .iter()

@@ -243,7 +243,7 @@ pub(crate) fn account(flow: &FlowRow, views: &[&View], all: &[Packet], clocks: &
     let packets: Vec<FlowPacket> = every.iter().map(|e| e.0).collect();
     let found: Vec<Found> = every.iter().map(|e| e.1).collect();
     if views.len() > 1 {
-        for (copy, (_, _, row)) in copies::number(all, &packets, &found).into_iter().zip(every) {
+        for (copy, (_, _, row)) in copies::number(all, &packets, &found, true).into_iter().zip(every) {
             rows[row].copy = copy;
         }
     }

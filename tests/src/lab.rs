@@ -5,6 +5,7 @@
 //! routed:    A va ── ra R rb ────── vb B
 //!              │     │
 //!              │     └ loss here when routed: B's capture does not see what was lost
+//!              │       └ bottleneck │
 //!              └ rate limit           └ loss here when direct: B's capture sees it, B's TCP does not
 //! ```
 
@@ -29,11 +30,13 @@ const SETUP_LIMIT: Duration = Duration::from_secs(20);
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// One of the two ends.
+/// A place in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ns {
     /// The sender's end: its egress is rate-limited.
     A,
+    /// The router between the two ends, where there is one.
+    R,
     /// The receiver's end.
     B,
 }
@@ -54,6 +57,15 @@ pub enum Loss {
     },
 }
 
+/// A link from the router to B that is too slow: what its queue has no room for is lost behind A's capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bottleneck {
+    /// Its rate.
+    pub rate_mbit: u32,
+    /// Bytes that may wait.
+    pub queue_bytes: u32,
+}
+
 /// What network to build.
 #[derive(Clone, Copy, Debug)]
 pub struct LabOptions {
@@ -65,13 +77,22 @@ pub struct LabOptions {
     pub loss: Loss,
     /// A router between A and B, so that losses happen before B's capture and not behind it.
     pub router: bool,
+    /// Behind the router, if there is one.
+    pub bottleneck: Option<Bottleneck>,
     /// TSO, GSO and GRO, on all interfaces.
     pub offloads: bool,
 }
 
 impl Default for LabOptions {
     fn default() -> Self {
-        Self { rate_mbit: None, queue: Duration::from_millis(60), loss: Loss::None, router: false, offloads: false }
+        Self {
+            rate_mbit: None,
+            queue: Duration::from_millis(60),
+            loss: Loss::None,
+            router: false,
+            bottleneck: None,
+            offloads: false,
+        }
     }
 }
 
@@ -81,6 +102,7 @@ pub struct Lab {
     name: String,
     router: bool,
     has_loss: bool,
+    has_bottleneck: bool,
 }
 
 impl Lab {
@@ -88,7 +110,12 @@ impl Lab {
     pub fn new(options: &LabOptions) -> Result<Self> {
         let name = format!("{PREFIX}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         // From here on, an error drops the lab and with it whatever was made.
-        let lab = Self { name, router: options.router, has_loss: options.loss != Loss::None };
+        let lab = Self {
+            name,
+            router: options.router,
+            has_loss: options.loss != Loss::None,
+            has_bottleneck: options.bottleneck.is_some(),
+        };
         for end in lab.ends() {
             run("ip", ["netns", "add", &lab.netns(end)])?;
             run("ip", ["-n", &lab.netns(end), "link", "set", "lo", "up"])?;
@@ -104,53 +131,70 @@ impl Lab {
         if let Some(rate_mbit) = options.rate_mbit {
             lab.limit_rate(rate_mbit, options.queue)?;
         }
+        if let Some(bottleneck) = options.bottleneck {
+            lab.narrow(bottleneck)?;
+        }
         if let Some(rule) = loss_rule(options.loss) {
             lab.lose(&rule)?;
         }
         Ok(lab)
     }
 
-    /// The name of an end's network namespace, as `ip netns` knows it.
+    /// The name of a place's network namespace, as `ip netns` knows it.
     pub fn namespace(&self, ns: Ns) -> String {
         self.netns(end_of(ns))
     }
 
-    /// The inode that identifies an end's network namespace.
+    /// The inode that identifies a place's network namespace.
     pub fn namespace_inode(&self, ns: Ns) -> Result<u64> {
         use std::os::unix::fs::MetadataExt;
         let path = Path::new("/run/netns").join(self.namespace(ns));
         Ok(std::fs::metadata(&path).with_context(|| path.display().to_string())?.ino())
     }
 
-    /// An end's interface to the other one.
+    /// An end's interface to the other one; the router's to A.
     pub fn interface(&self, ns: Ns) -> &'static str {
         match ns {
             Ns::A => "va",
+            Ns::R => "ra",
             Ns::B => "vb",
         }
     }
 
-    /// An end's IPv4 address.
+    /// A place's IPv4 address.
     pub fn ipv4(&self, ns: Ns) -> IpAddr {
         let (net, host) = self.place(ns);
         Ipv4Addr::new(10, 77, net, host).into()
     }
 
-    /// An end's IPv6 address.
+    /// A place's IPv6 address.
     pub fn ipv6(&self, ns: Ns) -> IpAddr {
         let (net, host) = self.place(ns);
         Ipv6Addr::new(0xfd77, u16::from(net), 0, 0, 0, 0, 0, u16::from(host)).into()
     }
 
-    /// A command that runs in an end's namespace. Its process is the program itself, so that signals reach it.
+    /// A command that runs in a place's namespace. Its process is the program itself, so that signals reach it.
     pub fn command(&self, ns: Ns, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace(ns)]).arg(program);
         command
     }
 
-    /// How many packets the path has lost, as nftables counted them.
+    /// How many packets the path has lost on purpose or for want of room, as nftables and the bottleneck counted them.
     pub fn dropped(&self) -> Result<u64> {
+        Ok(self.dropped_by_rule()? + self.dropped_by_bottleneck()?)
+    }
+
+    fn dropped_by_bottleneck(&self) -> Result<u64> {
+        if !self.has_bottleneck {
+            return Ok(0);
+        }
+        let json = run("tc", ["-n", &self.netns("r"), "-s", "-j", "qdisc", "show", "dev", "rb", "root"])?;
+        let json: serde_json::Value = serde_json::from_str(&json).context("the output of tc")?;
+        json[0]["drops"].as_u64().context("tc shows no drops")
+    }
+
+    fn dropped_by_rule(&self) -> Result<u64> {
         if !self.has_loss {
             return Ok(0);
         }
@@ -240,6 +284,7 @@ impl Lab {
     fn place(&self, ns: Ns) -> (u8, u8) {
         match ns {
             Ns::A => (1, 1),
+            Ns::R => (1, 2),
             Ns::B if self.router => (2, 2),
             Ns::B => (1, 2),
         }
@@ -276,6 +321,12 @@ impl Lab {
         let burst = format!("{}", 16 * 1024 + u64::from(rate_mbit) * 1_000_000 / 8 / 100);
         let tbf = ["tbf", "rate", &rate, "burst", &burst, "latency", &latency];
         run("tc", ["-n", &self.netns("a"), "qdisc", "add", "dev", "va", "root"].into_iter().chain(tbf)).map(drop)
+    }
+
+    fn narrow(&self, Bottleneck { rate_mbit, queue_bytes }: Bottleneck) -> Result<()> {
+        let (rate, limit) = (format!("{rate_mbit}mbit"), queue_bytes.to_string());
+        let tbf = ["tbf", "rate", &rate, "burst", "16kb", "limit", &limit];
+        run("tc", ["-n", &self.netns("r"), "qdisc", "add", "dev", "rb", "root"].into_iter().chain(tbf)).map(drop)
     }
 
     fn lossy_end(&self) -> &'static str {
@@ -322,6 +373,7 @@ pub fn remove_leftovers() -> Result<()> {
 fn end_of(ns: Ns) -> &'static str {
     match ns {
         Ns::A => "a",
+        Ns::R => "r",
         Ns::B => "b",
     }
 }

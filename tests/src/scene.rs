@@ -15,6 +15,8 @@ use crate::tools::{self, Finished, Running};
 
 /// The time that a step may take; a machine under load needs a multiple of the usual.
 pub const STEP_LIMIT: Duration = Duration::from_secs(30);
+/// The time that the check of a join may take, which reads a whole recording in Python.
+const CHECK_LIMIT: Duration = Duration::from_secs(120);
 /// Payload of the datagram that ends a capture by tcpdump.
 const MARKER: &str = "tcpprobe-test: the end of this capture";
 
@@ -159,20 +161,20 @@ impl Scene {
         tools::run(command.arg("join").arg(self.trace()).arg(capture), STEP_LIMIT)?.expect_code(0)
     }
 
-    /// Joins a capture and has `check_join.py` find nothing wrong with the result.
+    /// Joins a capture and has `check_join` find nothing wrong with the result.
     pub fn join_and_check(&self, capture: &Path, arguments: &[&str]) -> Result<()> {
         self.join(capture)?;
         let checked = self.check(&self.trace(), capture, arguments)?;
         if checked.status.code() == Some(3) {
             return Err(MissedSamples(checked.stdout).into());
         }
-        checked.expect_code(0).context("check_join.py finds the join wrong").map(drop)
+        checked.expect_code(0).context("check_join finds the join wrong").map(drop)
     }
 
-    /// Runs `check_join.py`.
+    /// Runs `check_join`.
     pub fn check(&self, trace: &Path, capture: &Path, arguments: &[&str]) -> Result<Finished> {
         let mut command = Command::new("python3");
-        tools::run(command.arg(tools::check_join()).arg(trace).arg(capture).args(arguments), STEP_LIMIT)
+        tools::run(command.arg(tools::check_join()).arg(trace).arg(capture).args(arguments), CHECK_LIMIT)
     }
 
     /// Has `tcpprobe verify` find nothing wrong with the trace, where there is one.

@@ -23,9 +23,9 @@ pub fn traffic() -> Result<PathBuf> {
     built_program("traffic")
 }
 
-/// The script that checks a join on its own terms.
+/// The program that checks a join on its own terms.
 pub fn check_join() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("check_join.py")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("check_join")
 }
 
 /// A program of this workspace. `cargo test --workspace` builds it as `target/PROFILE/NAME`, two folders above this

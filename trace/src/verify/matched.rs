@@ -119,6 +119,10 @@ fn within(
         let text = format!("the packet has {segment}, and does not begin in its sample's {sampled}");
         return run.violated("within", at.clone(), text);
     }
+    if !p.is_out {
+        // captured before the path cut it anew, and lost a piece
+        return Ok(());
+    }
     let mut covered = sampled.end();
     if behind(covered, segment.end()) {
         // what follows was sent after it, but for what was sent again

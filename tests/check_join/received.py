@@ -1,0 +1,62 @@
+"""What came in: the sample is taken after the tap, and in the same order."""
+
+import bisect
+import collections
+
+from capture import are_copies
+from ranges import FIN, RST, SYN
+
+# What came in passed the tap before TCP had it: only the clocks' own error may turn that round. A retransmission can
+# follow within the tolerance of what is sent.
+RECEIVED_TOLERANCE_NS = 2_000
+# Two packets that arrive within this time may be taken up by TCP in the other order: each has its own processor, and a
+# virtual one can be gone for milliseconds (4 ms were seen, for a segment whose TSval leaves no doubt).
+REORDERING_NS = 20_000_000
+# A segment may wait so long between tap and TCP while its processor is busy with others (0.4 ms were seen).
+WAITING_NS = 1_000_000
+
+
+def check_received(check, flow_id, rows):
+    last = None
+    by_key = collections.defaultdict(list)
+    for row in rows:
+        packet = check.packets[row["number"]]
+        by_key[packet.seq, packet.len, packet.ack, packet.flags & (SYN | FIN | RST)].append(row)
+        if row["match"] != "exact" or row["sample_id"] not in check.samples:
+            continue
+        sample = check.samples[row["sample_id"]]
+        if last is not None and sample["serial"] < last[0]["serial"] and packet.ts_ns - last[1].ts_ns > REORDERING_NS:
+            check.wrong(row["number"], f"sample {sample['id']} is older than {last[0]['id']}, that of an earlier packet")
+        if last is None or sample["serial"] > last[0]["serial"]:
+            last = sample, packet
+    samples_by_key = collections.defaultdict(list)
+    for sample in check.segments[flow_id, "before"]:
+        key = (sample["seq"], sample["len"], sample["ack"], sample["flags"] & (SYN | FIN | RST))
+        samples_by_key[key].append(sample)
+    for key, same in by_key.items():
+        samples = samples_by_key[key]
+        if len(samples) == len(same):
+            # As many packets as samples of one kind: the first is the first's, and so on.
+            for row, sample in zip(same, samples):
+                if row["match"] == "exact" and row["sample_id"] != sample["id"]:
+                    check.wrong(row["number"], f"sample {row['sample_id']} instead of {sample['id']}")
+        elif key[1]:
+            check_received_data(check, same, samples)
+
+
+def check_received_data(check, rows, samples):
+    """Of several sendings of the same data, a sample is of the latest that was captured before it, unless they came
+    so close to each other that the earlier one may still have waited for TCP when the later one came."""
+    def is_same(one, other):
+        return one is other or are_copies([check.packets[row["number"]] for row in (one, other)])
+
+    times = [check.packets[row["number"]].ts_ns for row in rows]
+    for sample in samples:
+        true_row = rows[max(bisect.bisect_right(times, sample["ts_ns"] + RECEIVED_TOLERANCE_NS) - 1, 0)]
+        for row in rows:
+            if row["match"] != "exact" or row["sample_id"] != sample["id"] or is_same(row, true_row):
+                continue
+            if sample["ts_ns"] - check.packets[row["number"]].ts_ns <= WAITING_NS:
+                check.undecided += 1
+            else:
+                check.wrong(row["number"], f"sample {sample['id']} is that of packet {true_row['number']}")

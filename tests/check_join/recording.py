@@ -1,0 +1,58 @@
+"""The trace and the capture side by side, and what was found wrong."""
+
+import collections
+import os
+
+from capture import read_capture
+
+# What is sent is sampled before it is captured, what comes in after: but for a clock that is read in microseconds.
+TOLERANCE_NS = 5_000
+
+
+class Check:
+    """One capture's rows, the samples and packets they are about, and what is wrong with them."""
+
+    def __init__(self, database, path, options):
+        self.options = options
+        self.violations = []
+        self.undecided = 0
+        self.unsampled = set()
+        self.retransmissions = 0
+        self.compared = collections.Counter()
+        self.database = database
+        self.frames, self.link_type, self.capture = read_capture(path)
+        found = [row for row in self.query("SELECT * FROM captures")
+                 if os.path.basename(row["path"]) == os.path.basename(path)]
+        if len(found) != 1:
+            raise SystemExit(f"{len(found)} rows in captures for {path}, not 1")
+        self.row = found[0]
+        self.flows = {row["id"]: row for row in
+                      self.query("SELECT * FROM flows WHERE session_id = ?", self.row["session_id"])}
+        if options.port:
+            self.flows = {key: flow for key, flow in self.flows.items()
+                          if options.port in (flow["local_port"], flow["remote_port"])}
+        self.samples = {row["id"]: row for row in self.query(
+            "SELECT s.* FROM samples s JOIN flows f ON f.id = s.flow_id WHERE f.session_id = ?",
+            self.row["session_id"])}
+        # Changes of state that no segment made have no sequence number.
+        self.segments = collections.defaultdict(list)
+        for sample in sorted(self.samples.values(), key=lambda sample: sample["serial"]):
+            if sample["seq"] is not None:
+                self.segments[sample["flow_id"], sample["phase"]].append(sample)
+        self.rows = self.query("SELECT * FROM packets WHERE capture_id = ? ORDER BY number, dir", self.row["id"])
+        self.states = self.query("SELECT * FROM packet_state WHERE capture_id = ?", self.row["id"])
+        self.packets = {packet.number: packet for packet in self.capture}
+
+    def query(self, sql, *parameters):
+        return self.database.execute(sql, parameters).fetchall()
+
+    def wrong(self, number, text):
+        self.violations.append((number, text))
+
+    def rows_of(self, flow_id, direction):
+        """A flow's rows of one direction, in the order of the capture."""
+        return [row for row in self.rows if row["flow_id"] == flow_id and row["dir"] == direction]
+
+    def own_sample(self, row):
+        """The sample that was taken for a row's very packet, or for a part of it."""
+        return self.samples.get(row["sample_id"]) if row["match"] in ("exact", "within") else None
