@@ -50,6 +50,12 @@ const STEP_NS: i64 = 250_000_000;
 const NOISE_NS: f64 = 1_000.0;
 /// A shorter capture does not tell how its clock drifts if nothing bounds the delays.
 const LONG_ENOUGH_NS: f64 = 10e9;
+/// Nothing without any proof waits longer, in a queue or for an application, and nothing comes earlier.
+const LATE_NS: i64 = 500_000_000;
+/// As above.
+const EARLY_NS: i64 = 5_000_000;
+/// What is farther off than this came while the recording did not yet know that its clock had been set.
+const SET_NS: i64 = 600_000_000_000;
 /// So many delays on both sides say that a jump is one.
 const STEADY: usize = 8;
 
@@ -75,7 +81,16 @@ impl Clocks {
         Some(line.offset_ns(ts_ns.saturating_add(line.offset_ns as i64)))
     }
 
-    /// The same at a time of the capture.
+    /// Can a packet of this delay be the one of a sample of this time, as far as the clocks of all flows tell? Where they
+    /// were set meanwhile they do not.
+    pub(crate) fn allow(&self, ts_ns: i64, delay_ns: i64, is_out: bool) -> bool {
+        let (Some(offset), [piece]) = (self.offset_at_sample_ns(ts_ns), &self.pieces[..]) else { return true };
+        let waited = if is_out { delay_ns.saturating_sub(offset) } else { offset.saturating_sub(delay_ns) };
+        let error = piece.line.offset_error_ns.unwrap_or(0.0) as i64;
+        (-error - EARLY_NS..=LATE_NS).contains(&waited) || waited.abs() > SET_NS
+    }
+
+    /// The capture's clock minus the recording's at a time of the capture.
     pub(crate) fn offset_at_packet_ns(&self, ts_ns: i64) -> Option<i64> {
         let begins = |p: &Piece| p.from_ns.saturating_add(p.line.offset_ns as i64) <= ts_ns;
         let piece = self.pieces.iter().rev().find(|p| begins(p)).or(self.pieces.first())?;

@@ -20,6 +20,8 @@ pub(crate) enum Kinship {
 
 /// A segment of a flow's peer is merged of no more packets than this, and seldom of small ones.
 const MOST_MERGED: u16 = 256;
+/// So many pairs that agree are no coincidence.
+const ENOUGH: u64 = 3;
 /// Bytes of a merged packet, at the least, on average.
 const LEAST_BYTES: i64 = 64;
 
@@ -53,7 +55,8 @@ pub(crate) fn are_telling<'a>(
             Kinship::Unknown => {}
         }
     }
-    same > 0 && same >= other * 9
+    // one in 65,536 pairs agrees by chance; those that do not may well be no pairs
+    same >= ENOUGH || (same > 0 && other == 0)
 }
 
 /// Can this pure ACK be one of those that were merged into the sampled one?

@@ -67,6 +67,7 @@ pub fn join(trace: &Path, capture: &Path) -> Result<Joined, Error> {
     let translated = matching.translate(&mut packets, &mut views)?;
     let every = views.par_iter().flat_map_iter(|v| v.matched.delays(&packets, &v.packets));
     let clocks = Clocks::estimate(every.collect());
+    views.par_iter_mut().for_each(|v| v.matched.doubt(&packets, &v.packets, &clocks));
     let coverage = Coverage {
         span_ns: read.first_ts_ns.zip(read.last_ts_ns),
         whole: is_whole(capture, &read, &reader.sessions()?),

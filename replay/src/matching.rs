@@ -361,6 +361,10 @@ impl<'a> Matcher<'a> {
             // nothing to compare with
             None if incomplete || self.any_hole() => Found::Nothing(Reason::Hole),
             None if others > 0 => Found::Nothing(Reason::Ambiguous),
+            // a time-wait socket repeats the last one
+            None if p.start == p.end && sample as usize + 1 == self.samples.len() && self.completeness.to_end => {
+                Found::Nothing(Reason::Ambiguous)
+            }
             None => self.verdict(packet, sample),
         }
     }

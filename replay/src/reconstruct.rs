@@ -93,6 +93,23 @@ impl Matched {
     }
 }
 
+impl Matched {
+    /// Takes back what nothing but order proves, where the clocks of all flows together speak against it.
+    pub(crate) fn doubt(&mut self, all: &[Packet], packets: &[FlowPacket], clocks: &Clocks) {
+        for (packet, f) in packets.iter().zip(&mut self.found) {
+            let (p, Some(s)) = (&all[packet.index as usize], f.sample()) else { continue };
+            let sample = &self.samples[s as usize];
+            let stamped = p.tsval.is_some() && p.tsval == sample.tsval;
+            let counted = p.ip_id.is_some_and(|id| id != 0) && sample.ip_id.is_some();
+            let delay_ns = p.ts_ns.and_then(|t| t.checked_sub(sample.ts_ns));
+            let allowed = delay_ns.is_none_or(|d| clocks.allow(sample.ts_ns, d, packet.is_out));
+            if !stamped && !counted && !allowed {
+                *f = Found::Nothing(Reason::Ambiguous);
+            }
+        }
+    }
+}
+
 /// Pure ACKs that waited while the application held the socket may have been merged into one: its header is the first
 /// one's, its acknowledgment number the last one's (`tcp_add_to_backlog`). The identification of a sample's header
 /// proves it for the first, and for the last where only one can be it.
