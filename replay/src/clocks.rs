@@ -56,6 +56,8 @@ const LATE_NS: i64 = 500_000_000;
 const EARLY_NS: i64 = 5_000_000;
 /// What is farther off than this came while the recording did not yet know that its clock had been set.
 const SET_NS: i64 = 600_000_000_000;
+/// A path's delay may vary by this without a sign of it in most packets.
+const PATH_NS: i64 = 10_000_000;
 /// So many delays on both sides say that a jump is one.
 const STEADY: usize = 8;
 
@@ -81,13 +83,16 @@ impl Clocks {
         Some(line.offset_ns(ts_ns.saturating_add(line.offset_ns as i64)))
     }
 
-    /// Can a packet of this delay be the one of a sample of this time, as far as the clocks of all flows tell? Where they
-    /// were set meanwhile they do not.
+    /// Can a packet of this delay be the one of a sample of this time, as far as the clocks of all flows tell? Which
+    /// side of a step a packet is on is not known: it may be on any.
     pub(crate) fn allow(&self, ts_ns: i64, delay_ns: i64, is_out: bool) -> bool {
-        let (Some(offset), [piece]) = (self.offset_at_sample_ns(ts_ns), &self.pieces[..]) else { return true };
-        let waited = if is_out { delay_ns.saturating_sub(offset) } else { offset.saturating_sub(delay_ns) };
-        let error = piece.line.offset_error_ns.unwrap_or(0.0) as i64;
-        (-error - EARLY_NS..=LATE_NS).contains(&waited) || waited.abs() > SET_NS
+        self.pieces.is_empty()
+            || self.pieces.iter().any(|piece| {
+                let offset = piece.line.offset_ns(ts_ns.saturating_add(piece.line.offset_ns as i64));
+                let waited = if is_out { delay_ns.saturating_sub(offset) } else { offset.saturating_sub(delay_ns) };
+                let error = piece.line.offset_error_ns.unwrap_or(0.0) as i64;
+                (-error - EARLY_NS..=LATE_NS).contains(&waited) || waited.abs() > SET_NS
+            })
     }
 
     /// The capture's clock minus the recording's at a time of the capture.
@@ -158,7 +163,8 @@ type Point = (f64, f64);
 fn fit(delays: &[Delay]) -> Option<Line> {
     let first = delays.first()?;
     let points = |is_out: bool| -> Vec<Point> {
-        let of = delays.iter().filter(|d| d.is_out == is_out);
+        let beyond = beyond(delays, is_out);
+        let of = delays.iter().filter(|d| d.is_out == is_out && !beyond(d.delay_ns));
         let mut points: Vec<Point> =
             of.map(|d| ((d.ts_ns - first.ts_ns) as f64, (d.delay_ns - first.delay_ns) as f64)).collect();
         points.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
@@ -179,6 +185,17 @@ fn fit(delays: &[Delay]) -> Option<Line> {
         (true, false) => Some(along(&below, -1.0, line)),
         (true, true) => None,
     }
+}
+
+/// Which delays of a direction no true match has: a few wrong ones would move the bounds for all.
+fn beyond(delays: &[Delay], is_out: bool) -> impl Fn(i64) -> bool {
+    let mut sorted: Vec<i64> = delays.iter().filter(|d| d.is_out == is_out).map(|d| d.delay_ns).collect();
+    sorted.sort_unstable();
+    let quarter = |n: usize| sorted.get(sorted.len() * n / 4).copied().unwrap_or(0);
+    let (low, high) = (quarter(1), quarter(3));
+    // Tukey's fences, and what a path may vary by in between
+    let reach = 3 * (high - low) + PATH_NS;
+    move |delay| if is_out { delay < low - reach } else { delay > high + reach }
 }
 
 /// The points that bound a cloud from below (`side` 1) or from above (-1), from left to right.

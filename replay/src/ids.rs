@@ -19,7 +19,7 @@ pub(crate) enum Kinship {
 }
 
 /// A segment of a flow's peer is merged of no more packets than this, and seldom of small ones.
-const MOST_MERGED: u16 = 256;
+pub(crate) const MOST_MERGED: u16 = 256;
 /// So many pairs that agree are no coincidence.
 const ENOUGH: u64 = 3;
 /// Bytes of a merged packet, at the least, on average.

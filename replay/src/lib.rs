@@ -27,6 +27,7 @@ mod scoreboard;
 pub mod seq;
 mod sightings;
 mod spans;
+mod stamps;
 mod times;
 mod translation;
 mod views;

@@ -11,10 +11,11 @@ use std::collections::HashMap;
 use tcpprobe_trace::join::Reason;
 
 use crate::delays::{MARGIN_NS, UsualDelays, Window};
-use crate::ids::{Kinship, are_counted, are_telling, kinship};
+use crate::ids::{Kinship, MOST_MERGED, are_counted, are_telling, kinship};
 use crate::packet::TcpFlags;
 use crate::seq::Position;
 use crate::spans::Spans;
+use crate::stamps::StampLine;
 
 /// A segment as the matching sees it, of a packet or of a sample alike.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +121,8 @@ pub(crate) struct Matcher<'a> {
     candidates: Candidates,
     /// Do identifications tell transmissions apart?
     ids: bool,
+    /// What the packets' stamps say of samples that have none.
+    line: Option<StampLine>,
     /// The first packet that no sample can be of, beyond all of them if there is none, and the last.
     foreign: (u32, Option<u32>),
     /// Does the sender of this direction's packets count its identifications up?
@@ -196,6 +199,7 @@ impl<'a> Matcher<'a> {
             empty_packets: empties(packets),
             candidates: Candidates::default(),
             ids: false,
+            line: None,
             foreign: (u32::MAX, None),
             counted: are_counted(packets),
             is_out,
@@ -209,6 +213,14 @@ impl<'a> Matcher<'a> {
         if are_telling(lone, samples, is_out) {
             matcher.ids = true;
             matcher.candidates = matcher.all_candidates();
+        }
+        if is_out {
+            let usual = matcher.usual_delays();
+            let pairs = usual.pairs.iter().map(|&(p, s, _)| (&packets[p as usize], &samples[s as usize]));
+            matcher.line = StampLine::of(pairs);
+            if matcher.line.is_some() {
+                matcher.candidates = matcher.all_candidates();
+            }
         }
         let mut foreign = (0..packets.len() as u32).filter(|&p| matcher.candidates.of(p).is_empty());
         let first = foreign.next();
@@ -253,7 +265,7 @@ impl<'a> Matcher<'a> {
         covering(p, &self.sample_spans, &self.empty_samples, into);
         into.retain(|&s| {
             let s = &self.samples[s as usize];
-            same_or_unknown(p.tsval, s.tsval) && same_kind(p, s)
+            same_or_unknown(p.tsval, s.tsval) && same_kind(p, s) && self.line.as_ref().is_none_or(|l| l.allows(p, s))
         });
         if self.ids {
             let same = into.iter().any(|&s| self.kinship(p, s) == Kinship::Same);
@@ -271,8 +283,20 @@ impl<'a> Matcher<'a> {
         covering(p, &self.packet_spans, &self.empty_packets, into);
         into.retain(|&r| {
             same_place(p, &self.packets[r as usize])
-                && self.candidates.of(r).iter().any(|s| candidates.binary_search(s).is_ok())
+                && (self.candidates.of(r).iter().any(|s| candidates.binary_search(s).is_ok())
+                    || candidates.iter().any(|&s| self.may_hold(r, s)))
         });
+    }
+
+    /// Can a packet that begins before a sampled segment have brought it, as a part?
+    fn may_hold(&self, packet: u32, sample: u32) -> bool {
+        let (p, s) = (&self.packets[packet as usize], &self.samples[sample as usize]);
+        let follows = match (self.ids, p.ip_id, s.ip_id) {
+            (true, Some(packet), Some(sample)) => (1..=MOST_MERGED).contains(&sample.wrapping_sub(packet)),
+            _ => true,
+        };
+        let holds = p.start < s.start && s.start < p.end && same_or_unknown(p.tsval, s.tsval) && same_kind(p, s);
+        holds && follows && self.line.as_ref().is_none_or(|l| l.allows(p, s))
     }
 
     /// The delays of packets whose sample is beyond doubt: nothing else could be theirs, nor it another's.
