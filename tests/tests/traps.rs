@@ -13,8 +13,7 @@ fn root() -> PathBuf {
 }
 
 fn read(path: &str) -> String {
-    let path = root().join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    std::fs::read_to_string(root().join(path)).unwrap()
 }
 
 /// The Rust sources below a folder of the workspace.
