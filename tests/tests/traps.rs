@@ -71,7 +71,10 @@ fn tests() -> BTreeSet<String> {
     for world in quoted(&read("fixtures/src/sim/worlds.rs"), "name: ") {
         names.extend([format!("world_{world}"), format!("thinned_{world}")]);
     }
-    names.extend(quoted(&read("tests/tests/scenarios.rs"), "name: ").map(str::to_owned));
+    // those that have a structure for each test
+    for path in sources_of(&["tests/tests"]) {
+        names.extend(quoted(&std::fs::read_to_string(path).unwrap(), "name: ").map(str::to_owned));
+    }
     names
 }
 
