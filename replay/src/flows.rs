@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
 
-use crate::packet::Packet;
+use crate::packet::{Packet, TcpFlags};
 use crate::seq::distance;
 use crate::sightings::FlowPacket;
 
@@ -21,11 +21,11 @@ const NEAR_NS: i64 = 1_000_000;
 /// Local and remote address of a socket.
 type Key = (SocketAddr, SocketAddr);
 
-/// Where a connection is in both directions' sequence spaces.
+/// Where a connection is in both directions' sequence spaces, as far as is known.
 #[derive(Clone, Copy, Debug)]
 struct Whereabouts {
-    own: u32,
-    peer: u32,
+    own: Option<u32>,
+    peer: Option<u32>,
 }
 
 /// Deals out packets to flows.
@@ -82,9 +82,9 @@ fn nearest(
     flows: &[FlowRow],
     samples: &HashMap<u32, Vec<SampleRow>>,
 ) -> Option<u32> {
-    let (own, peer) = if is_out { (packet.seq, packet.ack) } else { (packet.ack, packet.seq) };
     // a SYN has no acknowledgment number: only its sender's space can be compared
-    let (has_own, has_peer) = if is_out { (true, packet.flags.ack()) } else { (packet.flags.ack(), true) };
+    let (seq, ack) = (Some(packet.seq), packet.flags.ack().then_some(packet.ack));
+    let (own, peer) = if is_out { (seq, ack) } else { (ack, seq) };
     let mut best: Option<(u32, (bool, bool, u32))> = None;
     for &flow in several {
         let place = &mut whereabouts[flow as usize];
@@ -96,8 +96,8 @@ fn nearest(
                 start
             }
         };
-        let off = [(has_own, own, at.own), (has_peer, peer, at.peer)];
-        let far = off.iter().filter(|o| o.0).map(|o| distance(o.1, o.2)).max().unwrap_or(u32::MAX);
+        let both = [own.zip(at.own), peer.zip(at.peer)];
+        let far = both.into_iter().flatten().map(|(a, b)| distance(a, b)).max().unwrap_or(u32::MAX);
         if far >= FAR {
             continue;
         }
@@ -112,23 +112,22 @@ fn nearest(
     }
     let flow = best?.0;
     if let Some(at) = &mut whereabouts[flow as usize] {
-        if has_own {
-            at.own = own;
-        }
-        if has_peer {
-            at.peer = peer;
-        }
+        at.own = own.or(at.own);
+        at.peer = peer.or(at.peer);
     }
     Some(flow)
 }
 
-/// Where a connection was at a time, by its nearest sample that names a segment.
+/// Where a connection was at a time, by its nearest sample that names a segment; one with both numbers, if there is any.
 fn start(samples: &[SampleRow], ts_ns: Option<i64>) -> Option<Whereabouts> {
-    let named = samples.iter().filter(|s| s.has_segment && s.flags & 0x10 != 0);
-    let nearest = match ts_ns {
-        Some(t) => named.min_by_key(|s| s.ts_ns.abs_diff(t)),
-        None => named.min_by_key(|s| s.serial),
-    }?;
-    let (own, peer) = if nearest.kind.is_out() { (nearest.seq, nearest.ack) } else { (nearest.ack, nearest.seq) };
+    let has_ack = |s: &&SampleRow| s.flags & TcpFlags::ACK.0 != 0;
+    let named = || samples.iter().filter(|s| s.has_segment);
+    let nearest = |of: &mut dyn Iterator<Item = &'_ SampleRow>| match ts_ns {
+        Some(t) => of.min_by_key(|s| s.ts_ns.abs_diff(t)).copied(),
+        None => of.min_by_key(|s| s.serial).copied(),
+    };
+    let nearest = nearest(&mut named().filter(has_ack)).or_else(|| nearest(&mut named()))?;
+    let (seq, ack) = (Some(nearest.seq), has_ack(&&nearest).then_some(nearest.ack));
+    let (own, peer) = if nearest.kind.is_out() { (seq, ack) } else { (ack, seq) };
     Some(Whereabouts { own, peer })
 }

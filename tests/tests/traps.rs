@@ -13,8 +13,7 @@ fn root() -> PathBuf {
 }
 
 fn read(path: &str) -> String {
-    let path = root().join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    std::fs::read_to_string(root().join(path)).unwrap()
 }
 
 /// The Rust sources below a folder of the workspace.
@@ -65,14 +64,17 @@ fn tests() -> BTreeSet<String> {
     for path in sources_of(&["probes", "trace", "replay", "cli", "fixtures", "tests"]) {
         names.extend(test_functions(&std::fs::read_to_string(path).unwrap()).map(str::to_owned));
     }
-    let live = read("tests/tests/namespaces.rs");
+    let live = read("tests/tests/namespaces/main.rs");
     // a test's row may be on one line or on several
     let rows = live.split("const TESTS").nth(1).unwrap().split("\n];").next().unwrap().replace("(\n        ", "(");
     names.extend(quoted(&rows, "(").map(str::to_owned));
     for world in quoted(&read("fixtures/src/sim/worlds.rs"), "name: ") {
         names.extend([format!("world_{world}"), format!("thinned_{world}")]);
     }
-    names.extend(quoted(&read("tests/tests/scenarios.rs"), "name: ").map(str::to_owned));
+    // those that have a structure for each test
+    for path in sources_of(&["tests/tests"]) {
+        names.extend(quoted(&std::fs::read_to_string(path).unwrap(), "name: ").map(str::to_owned));
+    }
     names
 }
 
