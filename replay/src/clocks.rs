@@ -131,17 +131,19 @@ fn steps(delays: &[Delay]) -> Vec<usize> {
         let d = delays[i];
         let before = last[usize::from(d.is_out)].replace(d.delay_ns);
         let Some(before) = before.filter(|b| (d.delay_ns - b).abs() > STEP_NS) else { continue };
-        // packets that waited long are no step: those around them must have moved as far, of both directions where
-        // both are seen
+        // packets that waited long are no step: those around them must have moved as far, of both directions; of one
+        // alone, so many of them
         let from = steps.last().copied().unwrap_or(0);
         let jump = d.delay_ns - before;
-        let moved = |is_out: bool| {
+        let moved = |is_out: bool, least: usize| {
             let of = |d: &&Delay| d.is_out == is_out;
-            let left = median(delays[from..i].iter().rev().filter(of).take(STEADY))?;
-            Some(median(delays[i..].iter().filter(of).take(STEADY))? - left)
+            let left = median(delays[from..i].iter().rev().filter(of).take(STEADY), least)?;
+            Some(median(delays[i..].iter().filter(of).take(STEADY), least)? - left)
         };
         let as_far = |moved: i64| moved.signum() == jump.signum() && moved.abs() >= jump.abs() / 2;
-        if !moved(d.is_out).is_some_and(as_far) || !moved(!d.is_out).is_none_or(as_far) {
+        let other = moved(!d.is_out, 1);
+        let own = moved(d.is_out, if other.is_some() { 1 } else { STEADY });
+        if !own.is_some_and(as_far) || !other.is_none_or(as_far) {
             continue;
         }
         steps.push(i);
@@ -151,10 +153,11 @@ fn steps(delays: &[Delay]) -> Vec<usize> {
     steps
 }
 
-fn median<'a>(of: impl Iterator<Item = &'a Delay>) -> Option<i64> {
+/// The median of at least so many delays.
+fn median<'a>(of: impl Iterator<Item = &'a Delay>, least: usize) -> Option<i64> {
     let mut sorted: Vec<i64> = of.map(|d| d.delay_ns).collect();
     sorted.sort_unstable();
-    sorted.get(sorted.len() / 2).copied()
+    sorted.get(sorted.len() / 2).copied().filter(|_| sorted.len() >= least)
 }
 
 /// A point of the plane: ns since the first delay, delay less the first one.
@@ -351,10 +354,13 @@ mod tests {
         assert_eq!(row.steps, 1);
         assert!(row.offset_ns.abs() <= 10_000, "{row:?}");
         assert!((clocks.offset_at_sample_ns(3_000_000_000).unwrap() - 3_600_000_000_000).abs() <= 10_000);
-        // packets that waited, one or many, are no step
+        // packets that waited, one or many or the first, are no step
         let mut out: Vec<_> = (0..40).map(|i| (i * 100_000_000, 10_000)).collect();
         out[20].1 = 900_000_000;
         assert_eq!(Clocks::estimate(delays(0, 0, &out, &received)).row(0).unwrap().steps, 0);
+        out[20].1 = 10_000;
+        out[0].1 = 900_000_000;
+        assert_eq!(Clocks::estimate(delays(0, 0, &out, &received[1..])).row(0).unwrap().steps, 0);
         for late in &mut out[15..30] {
             late.1 = 900_000_000;
         }

@@ -69,7 +69,8 @@ impl Echoes {
         let mut told: Option<u32> = None;
         for (i, packet) in packets.iter().enumerate() {
             let p = &all[packet.index as usize];
-            let counts = p.flags.ack() && !p.flags.rst() && !p.flags.syn();
+            // the stamp of the peer's SYN is the first to be carried back, and may be that of later segments too
+            let counts = !p.flags.rst() && (if p.flags.syn() { !packet.is_out } else { p.flags.ack() });
             let stamp = if packet.is_out { p.tsecr } else { p.tsval };
             // a zero is no echo (RFC 7323 §3.2)
             let at =
@@ -94,8 +95,9 @@ impl Echoes {
             }
             firsts[i] = latest.is_none_or(|l| at > l);
             latest = latest.max(Some(at));
-            ack_at = ack_at.max(nearest(p.ack, ack_at));
-            acked.push((at, nearest(p.ack, ack_at)));
+            let ack = if p.flags.ack() { nearest(p.ack, ack_at) } else { una };
+            ack_at = ack_at.max(ack);
+            acked.push((at, ack));
         }
         Echoes { stamps, firsts, acked: Steps::new(acked), sent: Steps::new(sent) }
     }

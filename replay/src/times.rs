@@ -9,7 +9,7 @@ use tcpprobe_trace::sample::Phase;
 
 use crate::clocks::Clocks;
 use crate::matching::Found;
-use crate::packet::Packet;
+use crate::packet::{Packet, TcpFlags};
 use crate::seq::{Position, nearest};
 use crate::sightings::FlowPacket;
 
@@ -112,18 +112,49 @@ impl StampClock {
     /// Moves estimates into the tick in which the packet was stamped. Pieces of one segment have one stamp and one
     /// moment.
     fn correct(&self, times: &mut [Option<i64>], all: &[Packet], packets: &[FlowPacket], found: &[Found]) {
-        let mut last: Option<(u32, u32, Option<u32>, i64)> = None;
+        let mut burst: Option<Burst> = None;
         for (i, packet) in packets.iter().enumerate().filter(|(_, packet)| packet.is_out) {
             let p = &all[packet.index as usize];
             let (Some(tsval), Some(time)) = (p.tsval.filter(|&v| v != 0), times[i]) else { continue };
-            if found[i].sample().is_none() {
-                let ticks = nearest(tsval, self.origin) - self.origin;
-                let begin = self.origin_ns + ticks * self.tick_ns + self.wall_ns;
-                let same = last.filter(|l| (l.0, l.1, l.2) == (p.seq, tsval, p.tsecr));
-                let estimate = same.map_or(time, |l| l.3);
-                times[i] = Some(estimate.clamp(begin - self.slack_ns, begin + self.tick_ns));
+            if found[i].sample().is_some() {
+                // the other pieces of its segment have the sample too
+                burst = None;
+                continue;
             }
-            last = times[i].map(|t| (p.seq.wrapping_add(p.len), tsval, p.tsecr, t));
+            let ticks = nearest(tsval, self.origin) - self.origin;
+            let begin = self.origin_ns + ticks * self.tick_ns + self.wall_ns;
+            let same = burst.filter(|b| b.goes_on_with(p));
+            let estimate = same.map_or(time, |b| b.time_ns);
+            let time_ns = estimate.clamp(begin - self.slack_ns, begin + self.tick_ns);
+            times[i] = Some(time_ns);
+            burst = Some(Burst { last: p, time_ns, ..same.unwrap_or(Burst { piece: p.len, sum: 0, last: p, time_ns }) });
+            burst = burst.map(|b| Burst { sum: b.sum + p.len, ..b });
         }
+    }
+}
+
+/// Packets that may be pieces of one segment, cut on the way to the tap.
+#[derive(Clone, Copy)]
+struct Burst<'a> {
+    last: &'a Packet,
+    time_ns: i64,
+    /// Bytes of its first piece.
+    piece: u32,
+    /// Bytes of all so far.
+    sum: u32,
+}
+
+/// The longest segment that is cut (`GSO_LEGACY_MAX_SIZE`).
+const LONGEST: u32 = 65_536;
+
+impl Burst<'_> {
+    /// May this be its next piece? All but the last are as long as the first, and PSH is on the last (`tcp_gso_segment`).
+    fn goes_on_with(&self, p: &Packet) -> bool {
+        let last = self.last;
+        (p.seq, p.tsval, p.tsecr) == (last.seq.wrapping_add(last.len), last.tsval, last.tsecr)
+            && last.len == self.piece
+            && last.flags.0 & TcpFlags::PSH.0 == 0
+            && p.len <= self.piece
+            && self.sum.saturating_add(p.len) <= LONGEST
     }
 }

@@ -10,6 +10,7 @@ mod matrix;
 mod promises;
 mod receiver;
 mod sender;
+mod sparse;
 
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -77,6 +78,13 @@ const TESTS: &[Test] = &[
     ("host_prefix_filter", PLAIN, filters::host_prefix_filter),
     ("check_finds_wrong_joins", LOSSY, promises::check_finds_wrong_joins),
     ("joining_again_replaces", LOSSY, promises::joining_again_replaces),
+    ("sparse_behind_a_queue", LOSSY, sparse::behind_a_queue),
+    (
+        "sparse_without_a_queue",
+        LabOptions { loss: Loss::Every { every: 100, offset: 30 }, offloads: true, ..PLAIN },
+        sparse::without_a_queue,
+    ),
+    ("sparse_recorded", LOSSY, sparse::recorded),
     ("child_command", PLAIN, endings::child_command),
     ("duration", PLAIN, endings::duration),
     ("sigint", LIMITED, endings::sigint),

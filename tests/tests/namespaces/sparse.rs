@@ -1,0 +1,173 @@
+//! Traces that have a sample only where `snd_cwnd`, `snd_ssthresh` or `ca_state` changed: what the join rebuilds
+//! between them from the packets, beside what a full trace has.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use rusqlite::Connection;
+
+use tcpprobe_tests::lab::Ns;
+use tcpprobe_tests::scene::{STEP_LIMIT, Scene};
+use tcpprobe_tests::tools;
+
+use crate::expect::{expect_losses, expect_number, expect_sound, record_and_join};
+
+/// Of 1000 packets, how many must have the full trace's edges.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Floor {
+    una: u64,
+    nxt: u64,
+}
+
+/// Packets wait in the sender's queue, and ACKs come in meanwhile: TSval, in milliseconds, does not tell their order.
+pub(crate) fn behind_a_queue(scene: &Scene) -> Result<()> {
+    rebuilt(scene, 5_000_000, Floor { una: 950, nxt: 950 })
+}
+
+/// Nothing waits between the sender and its capture.
+pub(crate) fn without_a_queue(scene: &Scene) -> Result<()> {
+    rebuilt(scene, 20_000_000, Floor { una: 990, nxt: 990 })
+}
+
+fn rebuilt(scene: &Scene, bytes: u64, floor: Floor) -> Result<()> {
+    record_and_join(scene, scene.transfer(bytes))?;
+    expect_losses(scene)?;
+    let thin = thinned(scene)?;
+    let mut join = Command::new(tools::tcpprobe()?);
+    tools::run(join.arg("join").arg(&thin).arg(scene.capture()), STEP_LIMIT)?.expect_code(0)?;
+    let shares = compare(&scene.trace(), &thin)?;
+    eprintln!("port {}: rebuilt {shares:?}", scene.port);
+    for (what, share) in &shares {
+        ensure!(share.rows > 0, "no {what} to compare");
+        for (edge, same, floor) in [("snd_una", share.una, floor.una), ("snd_nxt", share.nxt, floor.nxt)] {
+            let enough = same * 1000 >= share.rows * floor;
+            ensure!(enough, "{what}: {edge} is right at {same} of {} packets\n{}", share.rows, share.examples);
+        }
+    }
+    Ok(())
+}
+
+/// A copy of the trace as `record --sample cwnd` would have made it, without a join.
+fn thinned(scene: &Scene) -> Result<PathBuf> {
+    let path = scene.file("thin.db");
+    scene.database()?.execute("VACUUM INTO ?1", [path.to_str()]).context("a copy of the trace")?;
+    let mut database = Connection::open(&path)?;
+    let transaction = database.transaction()?;
+    let mut kept: Vec<(i64, i64)> = Vec::new();
+    {
+        let sql = "SELECT id, flow_id, kind, snd_cwnd, snd_ssthresh, ca_state FROM samples ORDER BY flow_id, serial";
+        let mut statement = transaction.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let mut last: HashMap<i64, (i64, [i64; 3])> = HashMap::new();
+        while let Some(row) = rows.next()? {
+            let (id, flow): (i64, i64) = (row.get(0)?, row.get(1)?);
+            let (kind, state): (String, [i64; 3]) = (row.get(2)?, [row.get(3)?, row.get(4)?, row.get(5)?]);
+            let same = last.get(&flow).is_some_and(|(_, before)| *before == state);
+            if same && kind != "state" {
+                continue;
+            }
+            let serial = last.get(&flow).map_or(1, |(serial, _)| serial + 1);
+            last.insert(flow, (serial, state));
+            kept.push((id, serial));
+        }
+    }
+    let all: i64 = transaction.query_row("SELECT count(*) FROM sample_rows", [], |row| row.get(0))?;
+    ensure!(kept.len() as i64 * 2 < all, "{} of {all} samples are changes", kept.len());
+    transaction.execute_batch(
+        "CREATE TEMP TABLE kept (id INTEGER PRIMARY KEY, serial INTEGER NOT NULL);
+         DELETE FROM packet_rows; DELETE FROM unjoined; DELETE FROM translations; DELETE FROM sample_counts;
+         DELETE FROM packetless_rows; DELETE FROM captures;",
+    )?;
+    for (id, serial) in &kept {
+        transaction.execute("INSERT INTO kept VALUES (?1, ?2)", (id, serial))?;
+    }
+    transaction.execute_batch(
+        "DELETE FROM sample_rows WHERE id NOT IN (SELECT id FROM kept);
+         UPDATE sample_rows SET serial = (SELECT serial FROM kept WHERE kept.id = sample_rows.id);
+         UPDATE sessions SET sample_mode = 'cwnd', samples = (SELECT count(*) FROM sample_rows);",
+    )?;
+    transaction.commit()?;
+    Ok(path)
+}
+
+/// How many packets have the full trace's edges, of those that have no sample left.
+#[derive(Debug, Default)]
+struct Share {
+    rows: u64,
+    una: u64,
+    nxt: u64,
+    examples: String,
+}
+
+/// Differences that are shown.
+const EXAMPLES: u64 = 10;
+
+fn compare(full: &Path, thin: &Path) -> Result<BTreeMap<&'static str, Share>> {
+    use std::fmt::Write as _;
+    let database = Connection::open(thin)?;
+    database.execute("ATTACH ?1 AS full", [full.to_str()])?;
+    // ACKs that were merged while they waited share a sample, which is that of none of them alone.
+    let mut statement = database.prepare(
+        "SELECT f.number, f.flow_id, f.dir, f.seq, f.len, f.match, f.snd_una, f.snd_nxt, t.snd_una, t.snd_nxt
+         FROM full.packet_state f JOIN packet_state t USING (number, flow_id, dir)
+         WHERE t.match = 'carried' AND f.match IN ('exact', 'within') AND (f.dir = 'out' OR f.sample_id NOT IN
+           (SELECT sample_id FROM full.packets WHERE dir = 'in' AND sample_id NOT NULL GROUP BY sample_id
+            HAVING count(*) > 1))
+         ORDER BY f.number",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut shares: BTreeMap<&'static str, Share> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let (number, flow, dir): (u32, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let (seq, len, matched): (u32, u32, String) = (row.get(3)?, row.get(4)?, row.get(5)?);
+        let (una, nxt): (u32, u32) = (row.get(6)?, row.get(7)?);
+        let (rebuilt_una, rebuilt_nxt): (u32, u32) = (row.get(8)?, row.get(9)?);
+        let is_out = dir == "out";
+        // The sample of a larger segment has snd_nxt at the segment's beginning; the packet is a piece of it.
+        let nxt = if is_out && (seq.wrapping_sub(nxt) as i32) > 0 { seq } else { nxt };
+        let what = match (is_out, len) {
+            (false, _) => "received",
+            (true, 0) => "ACKs sent",
+            (true, _) => "data sent",
+        };
+        let share = shares.entry(what).or_default();
+        share.rows += 1;
+        share.una += u64::from(una == rebuilt_una);
+        share.nxt += u64::from(nxt == rebuilt_nxt);
+        let wrong = 2 * share.rows - share.una - share.nxt;
+        if (una, nxt) != (rebuilt_una, rebuilt_nxt) && wrong <= EXAMPLES {
+            let off = |right: u32, rebuilt: u32| rebuilt.wrapping_sub(right) as i32;
+            let (una, nxt) = (off(una, rebuilt_una), off(nxt, rebuilt_nxt));
+            let _ = writeln!(
+                share.examples,
+                "packet {number}, flow {flow} {dir}, {len} bytes, {matched}: snd_una {una:+}, snd_nxt {nxt:+}"
+            );
+        }
+    }
+    Ok(shares)
+}
+
+/// Recorded so: few samples, no packet of its sockets without a state, and each change of cwnd at the packet that made it.
+pub(crate) fn recorded(scene: &Scene) -> Result<()> {
+    let recorder = scene.record(Ns::A, &["-i", scene.lab.interface(Ns::A), "--sample", "cwnd"])?;
+    scene.send(scene.transfer(5_000_000))?;
+    Scene::stop(recorder)?;
+    expect_sound(scene, 1)?;
+    scene.join(&scene.capture())?;
+    expect_number(scene, 1, "SELECT count(*) FROM sessions WHERE sample_mode = 'cwnd'")?;
+    let data = "FROM packet_state JOIN flows ON flows.id = flow_id WHERE dir = 'out' AND len > 0";
+    let (samples, packets) =
+        (scene.number("SELECT count(*) FROM samples")?, scene.number(&format!("SELECT count(*) {data}"))?);
+    ensure!(samples * 2 < packets, "{samples} samples for {packets} packets");
+    let states = scene.number("SELECT count(DISTINCT snd_cwnd) FROM samples")?;
+    ensure!(states > 10, "cwnd had {states} values");
+    expect_number(scene, 0, &format!("SELECT count(*) {data} AND match = 'none'"))?;
+    expect_number(scene, 0, &format!("SELECT count(*) {data} AND match = 'carried' AND reason != 'sparse trace'"))?;
+    // What is sent lies in the window that was rebuilt; modulo 2^32.
+    let beyond = format!(
+        "SELECT count(*) {data} AND ((seq - snd_una) & 4294967295 > 1 << 30 OR (snd_nxt - seq) & 4294967295 > 1 << 30)"
+    );
+    expect_number(scene, 0, &beyond)
+}
