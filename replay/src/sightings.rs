@@ -73,9 +73,17 @@ pub(crate) fn serves(samples: &[SampleRow], i: usize, is_out: bool) -> bool {
 }
 
 /// Did this transmission fail on the host? The kernel says so right after it (`tcp:tcp_retransmit_skb`, since ≈6.17).
+/// Some errors are of a retransmission that was not even tried, and say nothing of the transmission before: that one may
+/// still be in the queue (EBUSY, `skb_still_in_host_queue`).
 pub(crate) fn failed(transmit: &SampleRow, next: Option<&SampleRow>) -> bool {
-    next.is_some_and(|n| n.kind == Kind::Retransmit && n.phase == Phase::After && n.error != 0 && n.seq == transmit.seq)
+    next.is_some_and(|n| {
+        let after = n.kind == Kind::Retransmit && n.phase == Phase::After && n.seq == transmit.seq;
+        after && n.error != 0 && !NOT_TRIED.contains(&n.error)
+    })
 }
+
+/// Errors of `__tcp_retransmit_skb` before it hands anything on, because the first one still waits: EBUSY.
+const NOT_TRIED: [i32; 1] = [16];
 
 /// The sequence numbers that a segment takes.
 pub(crate) fn space(len: u32, flags: u16) -> Position {

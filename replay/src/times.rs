@@ -127,7 +127,8 @@ impl StampClock {
             let estimate = same.map_or(time, |b| b.time_ns);
             let time_ns = estimate.clamp(begin - self.slack_ns, begin + self.tick_ns);
             times[i] = Some(time_ns);
-            burst = Some(Burst { last: p, time_ns, ..same.unwrap_or(Burst { piece: p.len, sum: 0, last: p, time_ns }) });
+            burst =
+                Some(Burst { last: p, time_ns, ..same.unwrap_or(Burst { piece: p.len, sum: 0, last: p, time_ns }) });
             burst = burst.map(|b| Burst { sum: b.sum + p.len, ..b });
         }
     }
