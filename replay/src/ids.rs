@@ -67,7 +67,10 @@ fn is_merged(p: &Sighting, s: &Sighting) -> bool {
 
 /// What a packet is to a sample that covers its first byte, or is of its very numbers.
 pub(crate) fn kinship(p: &Sighting, s: &Sighting, is_out: bool) -> Kinship {
-    let (Some(packet), Some(sample)) = (p.ip_id, s.ip_id.filter(|&i| i != 0)) else { return Kinship::Unknown };
+    // a peer that counts nothing sends 0; a socket of this host comes by it once in 65,536
+    let (Some(packet), Some(sample)) = (p.ip_id, s.ip_id.filter(|&i| is_out || i != 0)) else {
+        return Kinship::Unknown;
+    };
     let count = packet.wrapping_sub(sample);
     let offset = p.start - s.start;
     let size = if count > 0 && offset % i64::from(count) == 0 { offset / i64::from(count) } else { 0 };

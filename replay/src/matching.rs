@@ -257,16 +257,15 @@ impl<'a> Matcher<'a> {
     /// The samples that could be this packet's, ascending.
     fn candidates(&self, packet: u32, into: &mut Vec<u32>) {
         let p = &self.packets[packet as usize];
-        // the small sockets of TIME_WAIT, and those that answer for none, count nothing and have no samples
-        if self.is_out && self.counted && p.ip_id == Some(0) && p.flags & TcpFlags::SYN.0 == 0 {
-            into.clear();
-            return;
-        }
         covering(p, &self.sample_spans, &self.empty_samples, into);
         into.retain(|&s| {
             let s = &self.samples[s as usize];
             same_or_unknown(p.tsval, s.tsval) && same_kind(p, s) && self.line.as_ref().is_none_or(|l| l.allows(p, s))
         });
+        // the small sockets of TIME_WAIT, and those that answer for none, count nothing and have no samples
+        if self.is_out && self.counted && p.ip_id == Some(0) && p.flags & TcpFlags::SYN.0 == 0 {
+            into.retain(|&s| kinship(p, &self.samples[s as usize], true) == Kinship::Same);
+        }
         if self.ids {
             let same = into.iter().any(|&s| self.kinship(p, s) == Kinship::Same);
             into.retain(|&s| match self.kinship(p, s) {
