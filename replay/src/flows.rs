@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
+use tcpprobe_trace::sample::{Kind, Phase};
 
 use crate::packet::{Packet, TcpFlags};
 use crate::seq::distance;
@@ -26,6 +27,8 @@ type Key = (SocketAddr, SocketAddr);
 struct Whereabouts {
     own: Option<u32>,
     peer: Option<u32>,
+    /// The numbers of the two SYNs.
+    began: (Option<u32>, Option<u32>),
 }
 
 /// Deals out packets to flows.
@@ -33,6 +36,8 @@ pub(crate) struct Dealer<'a> {
     flows: &'a [FlowRow],
     by_address: HashMap<Key, Vec<u32>>,
     whereabouts: Vec<Option<Whereabouts>>,
+    /// How far the capture's clock is ahead, as the latest SYN tells, ns.
+    ahead_ns: i64,
     dealt: Vec<Vec<FlowPacket>>,
 }
 
@@ -43,7 +48,7 @@ impl<'a> Dealer<'a> {
             by_address.entry((flow.local, flow.remote)).or_default().push(i);
         }
         let dealt = vec![Vec::new(); flows.len()];
-        Dealer { flows, by_address, whereabouts: vec![None; flows.len()], dealt }
+        Dealer { flows, by_address, whereabouts: vec![None; flows.len()], ahead_ns: 0, dealt }
     }
 
     /// Flows whose addresses others have too: their samples are needed to tell them apart.
@@ -60,62 +65,69 @@ impl<'a> Dealer<'a> {
     pub(crate) fn deal(&mut self, index: u32, packet: &Packet, samples: &HashMap<u32, Vec<SampleRow>>) {
         let source = SocketAddr::new(packet.src, packet.src_port);
         let destination = SocketAddr::new(packet.dst, packet.dst_port);
+        let by_address = std::mem::take(&mut self.by_address);
         for (key, is_out) in [((source, destination), true), ((destination, source), false)] {
-            let flow = match self.by_address.get(&key).map(Vec::as_slice) {
+            let flow = match by_address.get(&key).map(Vec::as_slice) {
                 None => None,
                 Some([only]) => Some(*only),
-                Some(several) => nearest(several, packet, is_out, &mut self.whereabouts, self.flows, samples),
+                Some(several) => self.nearest(several, packet, is_out, samples),
             };
             if let Some(flow) = flow {
                 self.dealt[flow as usize].push(FlowPacket { index, is_out });
             }
         }
+        self.by_address = by_address;
     }
-}
 
-/// Of several flows with the same addresses the one that was at these sequence numbers.
-fn nearest(
-    several: &[u32],
-    packet: &Packet,
-    is_out: bool,
-    whereabouts: &mut [Option<Whereabouts>],
-    flows: &[FlowRow],
-    samples: &HashMap<u32, Vec<SampleRow>>,
-) -> Option<u32> {
-    // a SYN has no acknowledgment number: only its sender's space can be compared
-    let (seq, ack) = (Some(packet.seq), packet.flags.ack().then_some(packet.ack));
-    let (own, peer) = if is_out { (seq, ack) } else { (ack, seq) };
-    let mut best: Option<(u32, (bool, bool, u32))> = None;
-    for &flow in several {
-        let place = &mut whereabouts[flow as usize];
-        let at = match place {
-            Some(at) => *at,
-            None => {
-                let Some(start) = samples.get(&flow).and_then(|s| start(s, packet.ts_ns)) else { continue };
-                *place = Some(start);
-                start
+    /// Of several flows with the same addresses the one that was at these sequence numbers.
+    fn nearest(
+        &mut self,
+        several: &[u32],
+        packet: &Packet,
+        is_out: bool,
+        samples: &HashMap<u32, Vec<SampleRow>>,
+    ) -> Option<u32> {
+        // a SYN has no acknowledgment number: only its sender's space can be compared
+        let (seq, ack) = (Some(packet.seq), packet.flags.ack().then_some(packet.ack));
+        let (own, peer) = if is_out { (seq, ack) } else { (ack, seq) };
+        let at_ns = packet.ts_ns.map(|t| t.saturating_sub(self.ahead_ns));
+        let mut best: Option<(u32, (bool, bool, u32))> = None;
+        for &flow in several {
+            let place = &mut self.whereabouts[flow as usize];
+            let at = match place {
+                Some(at) => *at,
+                None => {
+                    let Some(start) = samples.get(&flow).and_then(|s| start(s, at_ns)) else { continue };
+                    *place = Some(start);
+                    start
+                }
+            };
+            let both = [own.zip(at.own), peer.zip(at.peer)];
+            let far = both.into_iter().flatten().map(|(a, b)| distance(a, b)).max().unwrap_or(u32::MAX);
+            if far >= FAR {
+                continue;
             }
-        };
-        let both = [own.zip(at.own), peer.zip(at.peer)];
-        let far = both.into_iter().flatten().map(|(a, b)| distance(a, b)).max().unwrap_or(u32::MAX);
-        if far >= FAR {
-            continue;
+            // of several that fit, the one that lived at the time; where none did, clocks cannot be compared
+            let row = &self.flows[flow as usize];
+            let lived = at_ns.is_some_and(|t| row.first_ns - NEAR_NS <= t && t <= row.last_ns + NEAR_NS);
+            // the first packets of a connection have its very numbers
+            let first = if is_out { at.began.0 } else { at.began.1 };
+            let begins = packet.flags.syn() && first == Some(packet.seq);
+            let rank = (!begins, !lived, far);
+            if best.is_none_or(|(_, r)| rank < r) {
+                best = Some((flow, rank));
+            }
         }
-        // of several that fit, the one that lived at the time; where none did, clocks cannot be compared
-        let row = &flows[flow as usize];
-        let lived = packet.ts_ns.is_some_and(|t| row.first_ns - NEAR_NS <= t && t <= row.last_ns + NEAR_NS);
-        // the first packet of a connection has its very number
-        let rank = (far > 0 || !packet.flags.syn(), !lived, far);
-        if best.is_none_or(|(_, r)| rank < r) {
-            best = Some((flow, rank));
+        let (flow, (goes_on, ..)) = best?;
+        if let Some(at) = &mut self.whereabouts[flow as usize] {
+            at.own = own.or(at.own);
+            at.peer = peer.or(at.peer);
+            if let (true, Some(ahead)) = (!goes_on && is_out, samples.get(&flow).and_then(|s| ahead_ns(s, packet))) {
+                self.ahead_ns = ahead;
+            }
         }
+        Some(flow)
     }
-    let flow = best?.0;
-    if let Some(at) = &mut whereabouts[flow as usize] {
-        at.own = own.or(at.own);
-        at.peer = peer.or(at.peer);
-    }
-    Some(flow)
 }
 
 /// Where a connection was at a time, by its nearest sample that names a segment; one with both numbers, if there is any.
@@ -129,5 +141,30 @@ fn start(samples: &[SampleRow], ts_ns: Option<i64>) -> Option<Whereabouts> {
     let nearest = nearest(&mut named().filter(has_ack)).or_else(|| nearest(&mut named()))?;
     let (seq, ack) = (Some(nearest.seq), has_ack(&&nearest).then_some(nearest.ack));
     let (own, peer) = if nearest.kind.is_out() { (seq, ack) } else { (ack, seq) };
-    Some(Whereabouts { own, peer })
+    Some(Whereabouts { own, peer, began: began(samples) })
+}
+
+/// How far the capture's clock is ahead, by a SYN: if it was sent several times, its timestamps say which one this is.
+fn ahead_ns(samples: &[SampleRow], syn: &Packet) -> Option<i64> {
+    let is_it = |s: &&SampleRow| {
+        let sent = s.has_segment && s.kind.is_out() && s.phase == Phase::Transmit;
+        sent && (s.seq, s.flags & TcpFlags::SYN.0) == (syn.seq, TcpFlags::SYN.0)
+            && s.tsval.zip(syn.tsval).is_none_or(|(a, b)| a == b)
+    };
+    let mut of = samples.iter().filter(is_it);
+    let only = of.next().filter(|_| of.next().is_none())?;
+    syn.ts_ns?.checked_sub(only.ts_ns)
+}
+
+/// The numbers of a connection's own SYN and of its peer's, as far as its first samples tell.
+fn began(samples: &[SampleRow]) -> (Option<u32>, Option<u32>) {
+    let syn = |is_out: bool| {
+        let is_syn = |s: &&SampleRow| s.has_segment && s.flags & TcpFlags::SYN.0 != 0 && s.kind.is_out() == is_out;
+        samples.iter().find(is_syn).map(|s| s.seq)
+    };
+    // what a socket that listens has made shows when the handshake is over
+    let made = samples.first().filter(|s| s.kind == Kind::State && s.serial == 1);
+    let own = made.and_then(|s| s.snd_una).map(|una| una.wrapping_sub(1));
+    let received = samples.iter().find(|s| made.is_some() && s.has_segment && !s.kind.is_out());
+    (syn(true).or(own), syn(false).or(received.map(|s| s.seq.wrapping_sub(1))))
 }
