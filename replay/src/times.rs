@@ -5,7 +5,7 @@
 //! waited in a queue is put back to when it was sent. Must not know the order that follows from it.
 
 use tcpprobe_trace::reader::SampleRow;
-use tcpprobe_trace::sample::Phase;
+use tcpprobe_trace::sample::{Kind, Phase};
 
 use crate::clocks::Clocks;
 use crate::matching::Found;
@@ -29,6 +29,7 @@ pub(crate) fn times(
     let any_matched = found.iter().any(|f| f.sample().is_some());
     let aligned = if any_matched { None } else { aligned_ns() };
     let stamps = StampClock::of(samples);
+    let at_once = at_once(samples, all, packets, found);
     for is_out in [true, false] {
         let of: Vec<usize> = (0..packets.len()).filter(|&i| packets[i].is_out == is_out && ts(i).is_some()).collect();
         let mut after = vec![None; of.len()];
@@ -41,7 +42,11 @@ pub(crate) fn times(
         for (k, &i) in of.iter().enumerate() {
             before = delay(i).or(before);
             let Some(t) = ts(i).filter(|_| times[i].is_none()) else { continue };
+            let waits = |(at, _): (i64, i64)| is_out || at.abs_diff(t) <= BUSY_NS;
+            let known = (before.filter(|&b| waits(b)), after[k].filter(|&a| waits(a)));
             let delay = match (before, after[k]) {
+                // what one packet waited says nothing of others, much later
+                _ if at_once.is_some() && !is_out && known.0.is_none() && known.1.is_none() => at_once,
                 (Some(b), Some(a)) => Some(interpolate(b, a, t)),
                 (Some((_, d)), None) | (None, Some((_, d))) => Some(d),
                 (None, None) => aligned.or_else(|| clocks.offset_at_packet_ns(t)),
@@ -53,6 +58,34 @@ pub(crate) fn times(
         stamps.correct(&mut times, all, packets, found);
     }
     times
+}
+
+/// A processor that is busy with other packets comes back within this.
+const BUSY_NS: u64 = 1_000_000;
+/// Sampling and tapping on one host, without a queue between them, take no longer.
+const SAME_HOST_NS: i64 = 1_000_000;
+
+/// The usual delay of what is received, where the capture was taken at the socket's own host: TCP has it at once. `None`:
+/// taken elsewhere.
+fn at_once(samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket], found: &[Found]) -> Option<i64> {
+    let delays = |is_out: bool| {
+        packets.iter().zip(found).filter(move |(packet, _)| packet.is_out == is_out).filter_map(|(packet, f)| {
+            let sample = &samples[f.sample()? as usize];
+            Some((sample.kind, all[packet.index as usize].ts_ns?.checked_sub(sample.ts_ns)?))
+        })
+    };
+    let sent = delays(true).map(|d| d.1).min()?;
+    let fastest = delays(false).map(|d| d.1).max()?;
+    if sent.saturating_sub(fastest) >= SAME_HOST_NS {
+        return None;
+    }
+    // a change of state is more work, and sampled behind it
+    let mut usual: Vec<i64> = delays(false).filter(|d| d.0 == Kind::Ack).map(|d| d.1).collect();
+    if usual.is_empty() {
+        return Some(sent);
+    }
+    let middle = usual.len() / 2;
+    Some(*usual.select_nth_unstable(middle).1)
 }
 
 /// The delay at a time between two of which it is known.
