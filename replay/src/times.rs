@@ -29,7 +29,7 @@ pub(crate) fn times(
     let any_matched = found.iter().any(|f| f.sample().is_some());
     let aligned = if any_matched { None } else { aligned_ns() };
     let stamps = StampClock::of(samples);
-    let at_once = at_once(samples, all, packets, found);
+    let at_once = at_once(samples, all, packets, found, clocks);
     for is_out in [true, false] {
         let of: Vec<usize> = (0..packets.len()).filter(|&i| packets[i].is_out == is_out && ts(i).is_some()).collect();
         let mut after = vec![None; of.len()];
@@ -46,7 +46,9 @@ pub(crate) fn times(
             let known = (before.filter(|&b| waits(b)), after[k].filter(|&a| waits(a)));
             let delay = match (before, after[k]) {
                 // what one packet waited says nothing of others, much later
-                _ if at_once.is_some() && !is_out && known.0.is_none() && known.1.is_none() => at_once,
+                _ if at_once.is_some() && !is_out && known.0.is_none() && known.1.is_none() => {
+                    at_once.zip(clocks.offset_at_packet_ns(t)).map(|(delay, offset)| delay.saturating_add(offset))
+                }
                 (Some(b), Some(a)) => Some(interpolate(b, a, t)),
                 (Some((_, d)), None) | (None, Some((_, d))) => Some(d),
                 (None, None) => aligned.or_else(|| clocks.offset_at_packet_ns(t)),
@@ -65,13 +67,21 @@ const BUSY_NS: u64 = 1_000_000;
 /// Sampling and tapping on one host, without a queue between them, take no longer.
 const SAME_HOST_NS: i64 = 1_000_000;
 
-/// The usual delay of what is received, where the capture was taken at the socket's own host: TCP has it at once. `None`:
-/// taken elsewhere.
-fn at_once(samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket], found: &[Found]) -> Option<i64> {
+/// The usual delay of what is received, less the clocks' difference, where the capture was taken at the socket's own
+/// host: TCP has it at once. `None`: taken elsewhere.
+fn at_once(
+    samples: &[SampleRow],
+    all: &[Packet],
+    packets: &[FlowPacket],
+    found: &[Found],
+    clocks: &Clocks,
+) -> Option<i64> {
     let delays = |is_out: bool| {
         packets.iter().zip(found).filter(move |(packet, _)| packet.is_out == is_out).filter_map(|(packet, f)| {
             let sample = &samples[f.sample()? as usize];
-            Some((sample.kind, all[packet.index as usize].ts_ns?.checked_sub(sample.ts_ns)?))
+            let ts_ns = all[packet.index as usize].ts_ns?;
+            let delay_ns = ts_ns.checked_sub(sample.ts_ns)?.checked_sub(clocks.offset_at_packet_ns(ts_ns)?)?;
+            Some((sample.kind, delay_ns))
         })
     };
     let sent = delays(true).map(|d| d.1).min()?;
