@@ -29,7 +29,7 @@ pub(crate) fn times(
     let any_matched = found.iter().any(|f| f.sample().is_some());
     let aligned = if any_matched { None } else { aligned_ns() };
     let stamps = StampClock::of(samples);
-    let at_once = at_once(samples, all, packets, found, clocks);
+    let at_once = AtOnce::of(samples, all, packets, found, clocks);
     for is_out in [true, false] {
         let of: Vec<usize> = (0..packets.len()).filter(|&i| packets[i].is_out == is_out && ts(i).is_some()).collect();
         let mut after = vec![None; of.len()];
@@ -42,13 +42,11 @@ pub(crate) fn times(
         for (k, &i) in of.iter().enumerate() {
             before = delay(i).or(before);
             let Some(t) = ts(i).filter(|_| times[i].is_none()) else { continue };
-            let waits = |(at, _): (i64, i64)| is_out || at.abs_diff(t) <= BUSY_NS;
-            let known = (before.filter(|&b| waits(b)), after[k].filter(|&a| waits(a)));
+            // what one packet waited says nothing of others, much later
+            let is_far = |known: Option<(i64, i64)>| known.is_none_or(|(at, _)| at.abs_diff(t) > BUSY_NS);
+            let lone = !is_out && is_far(before) && is_far(after[k]);
             let delay = match (before, after[k]) {
-                // what one packet waited says nothing of others, much later
-                _ if at_once.is_some() && !is_out && known.0.is_none() && known.1.is_none() => {
-                    at_once.zip(clocks.offset_at_packet_ns(t)).map(|(delay, offset)| delay.saturating_add(offset))
-                }
+                _ if lone && at_once.is_some() => at_once.as_ref().map(|a| a.delay_ns(t)),
                 (Some(b), Some(a)) => Some(interpolate(b, a, t)),
                 (Some((_, d)), None) | (None, Some((_, d))) => Some(d),
                 (None, None) => aligned.or_else(|| clocks.offset_at_packet_ns(t)),
@@ -67,35 +65,61 @@ const BUSY_NS: u64 = 1_000_000;
 /// Sampling and tapping on one host, without a queue between them, take no longer.
 const SAME_HOST_NS: i64 = 1_000_000;
 
-/// The usual delay of what is received, less the clocks' difference, where the capture was taken at the socket's own
-/// host: TCP has it at once. `None`: taken elsewhere.
-fn at_once(
-    samples: &[SampleRow],
-    all: &[Packet],
-    packets: &[FlowPacket],
-    found: &[Found],
-    clocks: &Clocks,
-) -> Option<i64> {
-    let delays = |is_out: bool| {
-        packets.iter().zip(found).filter(move |(packet, _)| packet.is_out == is_out).filter_map(|(packet, f)| {
-            let sample = &samples[f.sample()? as usize];
-            let ts_ns = all[packet.index as usize].ts_ns?;
-            let delay_ns = ts_ns.checked_sub(sample.ts_ns)?.checked_sub(clocks.offset_at_packet_ns(ts_ns)?)?;
-            Some((sample.kind, delay_ns))
-        })
-    };
-    let sent = delays(true).map(|d| d.1).min()?;
-    let fastest = delays(false).map(|d| d.1).max()?;
-    if sent.saturating_sub(fastest) >= SAME_HOST_NS {
-        return None;
+/// What TCP received, where the capture was taken at the socket's own host: it has it at once.
+struct AtOnce {
+    /// Time and delay of the packets whose samples were taken before they were processed; by time.
+    received: Vec<(i64, i64)>,
+    /// The fastest that was sent.
+    sent_ns: i64,
+}
+
+/// So many packets on each side say what delay is usual.
+const NEIGHBOURS: usize = 4;
+
+impl AtOnce {
+    /// `None`: the capture was taken elsewhere.
+    fn of(
+        samples: &[SampleRow],
+        all: &[Packet],
+        packets: &[FlowPacket],
+        found: &[Found],
+        clocks: &Clocks,
+    ) -> Option<AtOnce> {
+        let mut received = Vec::new();
+        let mut sent_ns: Option<i64> = None;
+        // of both directions the fastest, less the clocks' difference
+        let (mut sent, mut taken) = (None::<i64>, None::<i64>);
+        for (packet, f) in packets.iter().zip(found) {
+            let (Some(s), Some(ts_ns)) = (f.sample(), all[packet.index as usize].ts_ns) else { continue };
+            let sample = &samples[s as usize];
+            let delay_ns = ts_ns.checked_sub(sample.ts_ns)?;
+            let true_ns = delay_ns.checked_sub(clocks.offset_at_packet_ns(ts_ns)?)?;
+            if packet.is_out {
+                sent_ns = Some(sent_ns.map_or(delay_ns, |least| least.min(delay_ns)));
+                sent = Some(sent.map_or(true_ns, |least| least.min(true_ns)));
+                continue;
+            }
+            taken = taken.max(Some(true_ns));
+            // a change of state is more work, and sampled behind it
+            if sample.kind == Kind::Ack {
+                received.push((ts_ns, delay_ns));
+            }
+        }
+        received.sort_unstable();
+        (sent?.saturating_sub(taken?) < SAME_HOST_NS).then_some(AtOnce { received, sent_ns: sent_ns? })
     }
-    // a change of state is more work, and sampled behind it
-    let mut usual: Vec<i64> = delays(false).filter(|d| d.0 == Kind::Ack).map(|d| d.1).collect();
-    if usual.is_empty() {
-        return Some(sent);
+
+    /// The usual delay at a time.
+    fn delay_ns(&self, ts_ns: i64) -> i64 {
+        let at = self.received.partition_point(|r| r.0 < ts_ns);
+        let near = at.saturating_sub(NEIGHBOURS)..self.received.len().min(at + NEIGHBOURS);
+        let mut near: Vec<i64> = self.received[near].iter().map(|r| r.1).collect();
+        if near.is_empty() {
+            return self.sent_ns;
+        }
+        let middle = near.len() / 2;
+        *near.select_nth_unstable(middle).1
     }
-    let middle = usual.len() / 2;
-    Some(*usual.select_nth_unstable(middle).1)
 }
 
 /// The delay at a time between two of which it is known.
