@@ -188,8 +188,9 @@ impl Rising {
         } else {
             return slot;
         };
-        // what was not there yet came before
-        let mut lowest = values.partition_point(|&v| v < position);
+        // what was not there yet came before: of data, also a sample that is about to send it
+        let takes = Position::from(is_out && space(p.len, p.flags.0) > 0);
+        let mut lowest = values.partition_point(|&v| v < position + takes);
         if !is_out {
             if lowest == values.len() {
                 // no sample knows of it: what was never sent cannot be acknowledged

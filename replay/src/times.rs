@@ -5,7 +5,7 @@
 //! waited in a queue is put back to when it was sent. Must not know the order that follows from it.
 
 use tcpprobe_trace::reader::SampleRow;
-use tcpprobe_trace::sample::Phase;
+use tcpprobe_trace::sample::{Kind, Phase};
 
 use crate::clocks::Clocks;
 use crate::matching::Found;
@@ -29,6 +29,7 @@ pub(crate) fn times(
     let any_matched = found.iter().any(|f| f.sample().is_some());
     let aligned = if any_matched { None } else { aligned_ns() };
     let stamps = StampClock::of(samples);
+    let at_once = AtOnce::of(samples, all, packets, found, clocks);
     for is_out in [true, false] {
         let of: Vec<usize> = (0..packets.len()).filter(|&i| packets[i].is_out == is_out && ts(i).is_some()).collect();
         let mut after = vec![None; of.len()];
@@ -41,7 +42,11 @@ pub(crate) fn times(
         for (k, &i) in of.iter().enumerate() {
             before = delay(i).or(before);
             let Some(t) = ts(i).filter(|_| times[i].is_none()) else { continue };
+            // what one packet waited says nothing of others, much later
+            let is_far = |known: Option<(i64, i64)>| known.is_none_or(|(at, _)| at.abs_diff(t) > BUSY_NS);
+            let lone = !is_out && is_far(before) && is_far(after[k]);
             let delay = match (before, after[k]) {
+                _ if lone && at_once.is_some() => at_once.as_ref().map(|a| a.delay_ns(t)),
                 (Some(b), Some(a)) => Some(interpolate(b, a, t)),
                 (Some((_, d)), None) | (None, Some((_, d))) => Some(d),
                 (None, None) => aligned.or_else(|| clocks.offset_at_packet_ns(t)),
@@ -53,6 +58,68 @@ pub(crate) fn times(
         stamps.correct(&mut times, all, packets, found);
     }
     times
+}
+
+/// A processor that is busy with other packets comes back within this.
+const BUSY_NS: u64 = 1_000_000;
+/// Sampling and tapping on one host, without a queue between them, take no longer.
+const SAME_HOST_NS: i64 = 1_000_000;
+
+/// What TCP received, where the capture was taken at the socket's own host: it has it at once.
+struct AtOnce {
+    /// Time and delay of the packets whose samples were taken before they were processed; by time.
+    received: Vec<(i64, i64)>,
+    /// The fastest that was sent.
+    sent_ns: i64,
+}
+
+/// So many packets on each side say what delay is usual.
+const NEIGHBOURS: usize = 4;
+
+impl AtOnce {
+    /// `None`: the capture was taken elsewhere.
+    fn of(
+        samples: &[SampleRow],
+        all: &[Packet],
+        packets: &[FlowPacket],
+        found: &[Found],
+        clocks: &Clocks,
+    ) -> Option<AtOnce> {
+        let mut received = Vec::new();
+        let mut sent_ns: Option<i64> = None;
+        // of both directions the fastest, less the clocks' difference
+        let (mut sent, mut taken) = (None::<i64>, None::<i64>);
+        for (packet, f) in packets.iter().zip(found) {
+            let (Some(s), Some(ts_ns)) = (f.sample(), all[packet.index as usize].ts_ns) else { continue };
+            let sample = &samples[s as usize];
+            let delay_ns = ts_ns.checked_sub(sample.ts_ns)?;
+            let true_ns = delay_ns.checked_sub(clocks.offset_at_packet_ns(ts_ns)?)?;
+            if packet.is_out {
+                sent_ns = Some(sent_ns.map_or(delay_ns, |least| least.min(delay_ns)));
+                sent = Some(sent.map_or(true_ns, |least| least.min(true_ns)));
+                continue;
+            }
+            taken = taken.max(Some(true_ns));
+            // a change of state is more work, and sampled behind it
+            if sample.kind == Kind::Ack {
+                received.push((ts_ns, delay_ns));
+            }
+        }
+        received.sort_unstable();
+        (sent?.saturating_sub(taken?) < SAME_HOST_NS).then_some(AtOnce { received, sent_ns: sent_ns? })
+    }
+
+    /// The usual delay at a time.
+    fn delay_ns(&self, ts_ns: i64) -> i64 {
+        let at = self.received.partition_point(|r| r.0 < ts_ns);
+        let near = at.saturating_sub(NEIGHBOURS)..self.received.len().min(at + NEIGHBOURS);
+        let mut near: Vec<i64> = self.received[near].iter().map(|r| r.1).collect();
+        if near.is_empty() {
+            return self.sent_ns;
+        }
+        let middle = near.len() / 2;
+        *near.select_nth_unstable(middle).1
+    }
 }
 
 /// The delay at a time between two of which it is known.

@@ -3,6 +3,7 @@
 //! What cannot run here is shown as ignored, with the reason. A failed test leaves its folder and names it;
 //! with TCPPROBE_TEST_KEEP=1 all do.
 
+mod clocks;
 mod endings;
 mod expect;
 mod filters;
@@ -78,7 +79,9 @@ const TESTS: &[Test] = &[
     ("host_prefix_filter", PLAIN, filters::host_prefix_filter),
     ("check_finds_wrong_joins", LOSSY, promises::check_finds_wrong_joins),
     ("joining_again_replaces", LOSSY, promises::joining_again_replaces),
-    ("sparse_behind_a_queue", LOSSY, sparse::behind_a_queue),
+    ("clock_shifted_at_sender", LabOptions { rate_mbit: Some(50), ..LOSSY }, clocks::at_sender),
+    ("clock_shifted_at_receiver", LabOptions { rate_mbit: Some(50), ..LOSSY_ROUTED }, clocks::at_receiver),
+    ("sparse_behind_a_queue", LabOptions { rate_mbit: Some(20), ..LOSSY }, sparse::behind_a_queue),
     (
         "sparse_without_a_queue",
         LabOptions { loss: Loss::Every { every: 100, offset: 30 }, offloads: true, ..PLAIN },
