@@ -25,11 +25,15 @@ pub(crate) fn times(
 ) -> Vec<Option<i64>> {
     let mut times: Vec<Option<i64>> = found.iter().map(|f| f.sample().map(|s| samples[s as usize].ts_ns)).collect();
     let ts = |i: usize| all[packets[i].index as usize].ts_ns;
-    let delay = |i: usize| Some((ts(i)?, ts(i)? - samples[found[i].sample()? as usize].ts_ns));
     let any_matched = found.iter().any(|f| f.sample().is_some());
     let aligned = if any_matched { None } else { aligned_ns() };
     let stamps = StampClock::of(samples);
     let at_once = AtOnce::of(samples, all, packets, found, clocks);
+    let delay = |i: usize| {
+        let sample = &samples[found[i].sample()? as usize];
+        let usual = packets[i].is_out || at_once.is_none() || is_usual(sample);
+        Some((ts(i)?, ts(i)?.checked_sub(sample.ts_ns)?)).filter(|_| usual)
+    };
     for is_out in [true, false] {
         let of: Vec<usize> = (0..packets.len()).filter(|&i| packets[i].is_out == is_out && ts(i).is_some()).collect();
         let mut after = vec![None; of.len()];
@@ -46,7 +50,7 @@ pub(crate) fn times(
             let is_far = |known: Option<(i64, i64)>| known.is_none_or(|(at, _)| at.abs_diff(t) > BUSY_NS);
             let lone = !is_out && is_far(before) && is_far(after[k]);
             let delay = match (before, after[k]) {
-                _ if lone && at_once.is_some() => at_once.as_ref().map(|a| a.delay_ns(t)),
+                _ if lone && at_once.is_some() => at_once.as_ref().map(|a| a.delay_ns(t, clocks)),
                 (Some(b), Some(a)) => Some(interpolate(b, a, t)),
                 (Some((_, d)), None) | (None, Some((_, d))) => Some(d),
                 (None, None) => aligned.or_else(|| clocks.offset_at_packet_ns(t)),
@@ -71,6 +75,11 @@ struct AtOnce {
     received: Vec<(i64, i64)>,
     /// The fastest that was sent.
     sent_ns: i64,
+}
+
+/// Does a sample of what was received tell how long others wait? A change of state is more work, and sampled behind it.
+fn is_usual(sample: &SampleRow) -> bool {
+    sample.kind == Kind::Ack
 }
 
 /// So many packets on each side say what delay is usual.
@@ -100,8 +109,7 @@ impl AtOnce {
                 continue;
             }
             taken = taken.max(Some(true_ns));
-            // a change of state is more work, and sampled behind it
-            if sample.kind == Kind::Ack {
+            if is_usual(sample) {
                 received.push((ts_ns, delay_ns));
             }
         }
@@ -110,10 +118,13 @@ impl AtOnce {
     }
 
     /// The usual delay at a time.
-    fn delay_ns(&self, ts_ns: i64) -> i64 {
+    fn delay_ns(&self, ts_ns: i64, clocks: &Clocks) -> i64 {
         let at = self.received.partition_point(|r| r.0 < ts_ns);
         let near = at.saturating_sub(NEIGHBOURS)..self.received.len().min(at + NEIGHBOURS);
-        let mut near: Vec<i64> = self.received[near].iter().map(|r| r.1).collect();
+        let drift = |from_ns: i64| {
+            clocks.offset_at_packet_ns(ts_ns).zip(clocks.offset_at_packet_ns(from_ns)).map_or(0, |(to, from)| to - from)
+        };
+        let mut near: Vec<i64> = self.received[near].iter().map(|r| r.1.saturating_add(drift(r.0))).collect();
         if near.is_empty() {
             return self.sent_ns;
         }

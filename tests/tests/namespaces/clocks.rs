@@ -40,8 +40,10 @@ fn shifted(scene: &Scene, tap: Ns, arguments: &[&str]) -> Result<()> {
     scene.join(&other)?;
     expect_number(scene, 2, "SELECT count(*) FROM captures")?;
     let of = |capture: &str| {
+        // Between which samples a packet without one stands is an estimate.
         format!(
-            "SELECT number, flow_id, dir, match, reason, sample_id, copy, sacked_bytes FROM packets
+            "SELECT number, flow_id, dir, match, reason, copy,
+               CASE WHEN match IN ('exact', 'within') THEN sample_id END AS sample_id FROM packets
              WHERE capture_id = (SELECT id FROM captures WHERE path LIKE '%/{capture}')"
         )
     };
