@@ -27,9 +27,10 @@ pub(crate) fn behind_a_queue(scene: &Scene) -> Result<()> {
     rebuilt(scene, 3_000_000, Floors { sent: (700, 990), received: (990, 700) })
 }
 
-/// Nothing waits between the sender and its capture.
+/// Nothing waits between the sender and its capture. But an ACK that comes while the application sends waits until it
+/// is done (the socket's backlog): what is sent in between does not know of it, and no packet shows that.
 pub(crate) fn without_a_queue(scene: &Scene) -> Result<()> {
-    rebuilt(scene, 20_000_000, Floors { sent: (970, 990), received: (970, 970) })
+    rebuilt(scene, 20_000_000, Floors { sent: (800, 990), received: (970, 970) })
 }
 
 fn rebuilt(scene: &Scene, bytes: u64, floors: Floors) -> Result<()> {
