@@ -90,7 +90,7 @@ impl Flow<'_> {
                 if self.last.is_some() { format!("after serial {last_serial}") } else { "the first is 1".into() };
             run.violated("serials", at.clone(), text)?;
         } else {
-            gap = now.serial - last_serial > 1;
+            gap = now.serial.saturating_sub(last_serial) > 1;
             self.gap(run, losses, last_serial, now.serial, &at)?;
         }
         self.time(run, now, &at)?;

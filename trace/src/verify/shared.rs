@@ -95,9 +95,9 @@ pub(super) fn check(run: &mut Run<'_>, capture: &Capture) -> Result<()> {
 
 /// A sample's packet beside the one before it, by copy and range.
 fn shares(run: &mut Run<'_>, capture: &Capture, before: Option<Sighting>, now: &Sighting) -> Result<()> {
-    let copy = before.map_or(-1, |b| b.copy);
-    if now.copy > copy + 1 {
-        let text = format!("copy is {}, and no other packet of its sample has copy {}", now.copy, copy + 1);
+    let next = before.map_or(0, |b| b.copy.saturating_add(1));
+    if now.copy > next {
+        let text = format!("copy is {}, and no other packet of its sample has copy {next}", now.copy);
         return run.violated("sightings", now.place(capture), text);
     }
     let Some(before) = before else { return Ok(()) };
