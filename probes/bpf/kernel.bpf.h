@@ -115,6 +115,7 @@ struct tcp_sock {
 	u64 bytes_sent;
 	u64 bytes_acked;
 	u64 bytes_retrans;
+	u64 bytes_received;
 	u32 snd_nxt;
 	u32 snd_una;
 	u32 write_seq;

@@ -93,19 +93,20 @@ pub(crate) fn space(len: u32, flags: u16) -> Position {
 
 fn sightings_of_samples(samples: &[SampleRow], of: &[u32]) -> Vec<Sighting> {
     let mut last: Option<(Position, Option<i64>)> = None;
+    // how far a socket went where samples are missing: by what it sent, retransmissions make it a little less; by what
+    // it expects next
+    let went = |s: &SampleRow| if s.kind.is_out() { s.bytes_sent } else { s.rcv_position };
     of.iter()
         .map(|&i| {
             let s = &samples[i as usize];
             let start = match last {
                 None => Unwrapper::begin(s.seq).unwrap(s.seq),
                 Some((at, bytes)) => {
-                    // how far a sender went where samples are missing; retransmissions make it a little less
-                    let sent =
-                        if s.kind.is_out() { s.bytes_sent.zip(bytes).map_or(0, |(now, then)| now - then) } else { 0 };
-                    nearest(s.seq, at.saturating_add(sent.clamp(0, 1 << 50)))
+                    let far = went(s).zip(bytes).map_or(0, |(now, then)| now.saturating_sub(then));
+                    nearest(s.seq, at.saturating_add(far.clamp(0, 1 << 50)))
                 }
             };
-            last = Some((start, s.bytes_sent));
+            last = Some((start, went(s)));
             Sighting {
                 start,
                 end: start + space(s.len, s.flags),

@@ -126,6 +126,8 @@ pub const FIELDS: &[Field] = &[
         "Payload bytes retransmitted (`tcp_sock.bytes_retrans`)."),
     field("pacing_rate", "bytes per second", U64, Member("inet_conn.icsk_inet.sk.sk_pacing_rate"), UnlimitedIsNull, Ack,
         "Rate at which the socket is paced; NULL where it is unlimited (`sock.sk_pacing_rate`)."),
+    hidden(field("bytes_received", "bytes", U64, Member("bytes_received"), Plain, Segment,
+        "Payload bytes received in order: how often `rcv_nxt` has gone round (`tcp_sock.bytes_received`).")),
 
     field("snd_nxt", "sequence number", U32, Member("snd_nxt"), Plain, Segment,
         "Next sequence number to be sent; in a `transmit` sample of new data it is not yet advanced (`tcp_sock.snd_nxt`, RFC 9293 SND.NXT)."),

@@ -72,6 +72,8 @@ pub struct SampleRow {
     pub tsval: Option<u32>,
     /// Identification of its IPv4 packet, or of the first of them.
     pub ip_id: Option<u16>,
+    /// The next number expected from the peer, with the rounds counted since the flow's first sample.
+    pub rcv_position: Option<i64>,
     /// Why it failed locally; 0 where it did not.
     pub error: i32,
     /// The sender's next sequence number.
@@ -168,20 +170,23 @@ impl TraceReader {
                    r.tsval, r.error, r.nxt_off, r.in_flight, r.bytes_sent,
                    CASE WHEN r.what / 4 = 3 THEN (SELECT d.sk_state FROM ack_rows a JOIN seldom_rows d
                      ON d.id = a.seldom_id WHERE a.id = r.ack_id) END,
-                   z.mono_base_ns + r.mono_off, r.ip_id
+                   z.mono_base_ns + r.mono_off, r.ip_id, r.rcv_off, r.rcv_laps
                  FROM sample_rows r JOIN flows f ON f.id = r.flow_id JOIN sessions z ON z.id = f.session_id
                  WHERE r.flow_id = ?1 ORDER BY r.id",
             )
             .map_err(&err)?;
         let mut rows = statement.query([flow_id]).map_err(&err)?;
-        let mut samples = Vec::new();
+        let (mut samples, mut laps) = (Vec::new(), Vec::new());
         while let Some(row) = rows.next().map_err(&err)? {
+            laps.push((row.get(1).map_err(&err)?, row.get::<_, Option<i64>>(17).map_err(&err)?.unwrap_or(0)));
             samples.push(self.sample(row)?);
         }
         // the writer keeps this order; a trace of someone else may not
         if !samples.is_sorted_by_key(|s: &SampleRow| s.serial) {
             samples.sort_by_key(|s| s.serial);
+            laps.sort_by_key(|l: &(Option<i64>, i64)| l.0);
         }
+        count_rounds(&mut samples, &laps);
         Ok(samples)
     }
 
@@ -195,7 +200,7 @@ impl TraceReader {
             .ok_or_else(|| self.damaged(format!("a sample's kind and phase are {what}")))?;
         let number = |at: usize| -> Result<u32> { Ok(get(at)?.unwrap_or(0) as u32) };
         let (seq, ack) = (number(4)?, number(6)?);
-        let own = if kind.is_out() { seq } else { ack };
+        let (own, peer) = if kind.is_out() { (seq, ack) } else { (ack, seq) };
         let snd_nxt = get(10)?.map(|off| own.wrapping_add(off as u32));
         let in_flight = get(11)?.map(|bytes| bytes as u32);
         Ok(SampleRow {
@@ -211,6 +216,7 @@ impl TraceReader {
             ack,
             flags: get(7)?.unwrap_or(0) as u16,
             tsval: get(8)?.map(|t| t as u32),
+            rcv_position: get(16)?.map(|off| i64::from(peer.wrapping_add(off as u32))),
             ip_id: get(15)?.and_then(|i| u16::try_from(i).ok()),
             error: get(9)?.unwrap_or(0) as i32,
             snd_nxt,
@@ -222,5 +228,19 @@ impl TraceReader {
 
     fn damaged(&self, what: String) -> Error {
         Error::Damaged { path: self.path.clone(), what }
+    }
+}
+
+/// Makes positions of 32-bit numbers: each the nearer way from the one before, and the rounds that were written down.
+fn count_rounds(samples: &mut [SampleRow], laps: &[(Option<i64>, i64)]) {
+    let mut last: Option<i64> = None;
+    for (sample, (_, laps)) in samples.iter_mut().zip(laps) {
+        let Some(number) = sample.rcv_position else { continue };
+        let position = last.map_or(number, |at| {
+            let nearer = i64::from((number as u32).wrapping_sub(at as u32) as i32);
+            at.saturating_add(nearer).saturating_add(laps.saturating_mul(1 << 32))
+        });
+        sample.rcv_position = Some(position);
+        last = Some(position);
     }
 }

@@ -16,8 +16,9 @@ pub const APPLICATION_ID: i64 = 0x5450_5242;
 /// `PRAGMA user_version` of a trace that this crate writes and reads.
 pub const SCHEMA_VERSION: i64 = 2;
 
-/// Fields that `sample_rows` does not store by themselves but as distances.
-pub(crate) const AS_DISTANCE: [&str; 4] = ["snd_nxt", "snd_una", "write_seq", "rcv_nxt"];
+/// Fields that `sample_rows` does not store by themselves but as distances; of `bytes_received` what `rcv_nxt` does not
+/// tell: how often it went round since the flow's sample before.
+pub(crate) const AS_DISTANCE: [&str; 5] = ["snd_nxt", "snd_una", "write_seq", "rcv_nxt", "bytes_received"];
 
 /// The fields of a table, in the order of their columns.
 pub(crate) fn stored(moves: Moves) -> impl Iterator<Item = (usize, &'static str)> {
@@ -196,7 +197,9 @@ pub(crate) fn create() -> String {
     for (_, name) in stored(Moves::Segment) {
         let _ = write!(sql, ",\n  {name} INTEGER");
     }
-    sql.push_str(",\n  ip_id INTEGER\n);\nCREATE INDEX sample_rows_by_flow ON sample_rows (flow_id);\n");
+    sql.push_str(
+        ",\n  ip_id INTEGER,\n  rcv_laps INTEGER\n);\nCREATE INDEX sample_rows_by_flow ON sample_rows (flow_id);\n",
+    );
     sql.push_str(SINCE_VERSION_2);
     sql.push_str(&views());
     sql
@@ -211,6 +214,7 @@ ALTER TABLE captures ADD COLUMN clock_drift_ppb INTEGER;
 ALTER TABLE captures ADD COLUMN clock_drift_error_ppb INTEGER;
 ALTER TABLE captures ADD COLUMN clock_steps INTEGER;
 ALTER TABLE sample_rows ADD COLUMN ip_id INTEGER;
+ALTER TABLE sample_rows ADD COLUMN rcv_laps INTEGER;
 ALTER TABLE packet_rows ADD COLUMN copy INTEGER;
 ALTER TABLE packet_rows ADD COLUMN interface INTEGER;
 ALTER TABLE packet_rows ADD COLUMN tunnel TEXT;

@@ -22,6 +22,8 @@ struct FlowState {
     first_ns: i64,
     last_ns: i64,
     last_serial: u64,
+    /// `bytes_received` and `rcv_nxt` of its last sample.
+    received: Option<(i64, u32)>,
     closed: bool,
     commits_since_close: u32,
     dirty: bool,
@@ -193,6 +195,7 @@ impl SessionWriter {
             first_ns: ts_ns,
             last_ns: ts_ns,
             last_serial: 0,
+            received: None,
             closed: false,
             commits_since_close: 0,
             dirty: false,
@@ -269,8 +272,11 @@ impl SessionWriter {
             distance(number(const { index("rcv_nxt") }), Some(peer)),
         ];
         let ip_id = segment.and_then(|s| s.ip_id).map(i64::from);
-        let rest = stored(Moves::Segment).map(|(i, _)| sample.state.get(i)).chain([ip_id]);
-        let columns = head.len() + stored(Moves::Segment).count() + 1;
+        let received = sample.state.get(const { index("bytes_received") }).zip(number(const { index("rcv_nxt") }));
+        let laps = received.zip(flow.received).map(|(now, then)| laps(then, now)).filter(|&laps| laps != 0);
+        flow.received = received.or(flow.received);
+        let rest = stored(Moves::Segment).map(|(i, _)| sample.state.get(i)).chain([ip_id, laps]);
+        let columns = head.len() + stored(Moves::Segment).count() + 2;
         self.db
             .prepare_cached(&insert("sample_rows", columns))
             .and_then(|mut s| s.execute(params_from_iter(head.into_iter().chain(rest))))
@@ -454,6 +460,14 @@ impl SessionWriter {
         }
         Ok(())
     }
+}
+
+/// How often `rcv_nxt` went round between two states of a flow, beyond the nearer way from one to the other.
+fn laps(then: (i64, u32), now: (i64, u32)) -> i64 {
+    const HALF: i64 = 1 << 31;
+    let nearest = i64::from(now.1.wrapping_sub(then.1) as i32);
+    // SYN and FIN take a number and are no bytes: rounded
+    (now.0.saturating_sub(then.0).saturating_sub(nearest).saturating_add(HALF)) >> 32
 }
 
 /// A closed flow is remembered for so many commits.

@@ -95,6 +95,7 @@ pub(crate) fn sample(serial: u64, p: &Packet, is_out: bool) -> SampleRow {
         tsval: p.tsval,
         ip_id: None,
         error: 0,
+        rcv_position: None,
         snd_nxt: Some(0),
         snd_una: Some(0),
         sk_state: None,
