@@ -30,4 +30,5 @@ mod spans;
 mod stamps;
 mod times;
 mod translation;
+mod turns;
 mod views;

@@ -14,6 +14,7 @@ use crate::rebuild::{Edges, edges_of};
 use crate::seq::{Position, nearest};
 use crate::sightings::{FlowPacket, space};
 use crate::times::times;
+use crate::turns::Turns;
 
 /// Where a packet without a sample stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,7 @@ pub(crate) fn places(
     found: &[Found],
     clocks: &Clocks,
     echoes: &Echoes,
+    sparse: bool,
 ) -> Vec<Place> {
     let rising = Rising::new(samples, edges);
     let times = times(samples, all, packets, found, clocks, || {
@@ -45,6 +47,13 @@ pub(crate) fn places(
         let middle = delays.len() / 2;
         (!delays.is_empty()).then(|| *delays.select_nth_unstable(middle).1)
     });
+    if sparse {
+        let (rising, times) = (&rising, &times[..]);
+        let turns = Turns { samples, edges, all, packets, found, echoes, rising, times };
+        if let Some(places) = turns.places() {
+            return places;
+        }
+    }
     let mut places = Vec::new();
     // without a time a packet stands behind the last one of the capture that has a sample
     let mut last: Option<(usize, i64)> = None;
@@ -142,7 +151,7 @@ impl Seen {
 }
 
 /// Time and edges of the samples. None of them goes back, but for clocks of several processors and traces of others.
-struct Rising {
+pub(crate) struct Rising {
     at: Vec<i64>,
     una: Vec<Position>,
     nxt: Vec<Position>,
@@ -151,7 +160,7 @@ struct Rising {
 }
 
 impl Rising {
-    fn new(samples: &[SampleRow], edges: &[Edges]) -> Rising {
+    pub(crate) fn new(samples: &[SampleRow], edges: &[Edges]) -> Rising {
         fn rising(values: impl Iterator<Item = i64>) -> Vec<i64> {
             let mut most = i64::MIN;
             let at_least = |v: i64| {
@@ -211,6 +220,27 @@ fn about_to_acknowledge(s: &SampleRow) -> Option<u32> {
 }
 
 impl Rising {
+    /// How many samples were surely taken before a number was sent, or what begins at it.
+    pub(crate) fn before_sent(&self, start: Position) -> usize {
+        self.nxt.partition_point(|&v| v < start)
+    }
+
+    /// How many were taken when nothing had been sent from this number on.
+    pub(crate) fn knows_sent(&self, start: Position) -> usize {
+        self.nxt.partition_point(|&v| v <= start)
+    }
+
+    /// How many were taken when what ends there was not yet acknowledged.
+    pub(crate) fn not_acknowledged(&self, end: Position) -> usize {
+        self.una.partition_point(|&v| v < end)
+    }
+
+    /// Before which sample the first ACK of so much stands.
+    pub(crate) fn first_acknowledged(&self, position: Position, ack: u32) -> usize {
+        let knows = self.not_acknowledged(position);
+        if knows < self.una.len() && self.is_merged(knows, ack) { knows - 1 } else { knows }
+    }
+
     /// Is the sample before the first one that knows of an ACK about to acknowledge more? Then the ACK was merged into
     /// that one while it waited (`tcp_add_to_backlog`), or it never came to TCP: nothing of its own was processed.
     fn is_merged(&self, knows: usize, ack: u32) -> bool {

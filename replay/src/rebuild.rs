@@ -6,7 +6,7 @@
 //! samples; here their effects are played. Must not know files.
 
 use tcpprobe_trace::reader::SampleRow;
-use tcpprobe_trace::sample::{Kind, Phase};
+use tcpprobe_trace::sample::{Kind, Phase, Sampled};
 
 use crate::clocks::Clocks;
 use crate::echoes::Echoes;
@@ -40,22 +40,22 @@ pub(crate) struct Edges {
 /// Beyond the last sample nothing is known of what comes.
 const NO_LIMIT: Edges = Edges { nxt: Position::MAX, una: Position::MAX };
 
-/// Replays a flow; what is known at each of its packets, in the order of the capture. `before_only`: samples are taken
-/// of received segments alone, before each is processed, so that what is sent meanwhile has the state of the next one.
+/// Replays a flow; what is known at each of its packets, in the order of the capture. Where samples are taken of
+/// received segments alone, before each is processed, what is sent meanwhile has the state of the next one.
 pub(crate) fn rebuild(
     samples: &[SampleRow],
     all: &[Packet],
     packets: &[FlowPacket],
     found: &[Found],
     clocks: &Clocks,
-    before_only: bool,
+    sampled: Sampled,
 ) -> Vec<Known> {
     let mut known = vec![Known::default(); packets.len()];
     let edges = edges_of(samples);
     let has_edges = samples.iter().any(|s| s.snd_nxt.is_some() && s.snd_una.is_some());
     let Some(&begin) = edges.first() else { return known };
     let echoes = Echoes::new(begin.una, begin.nxt, all, packets);
-    let places = places(samples, &edges, all, packets, found, clocks, &echoes);
+    let places = places(samples, &edges, all, packets, found, clocks, &echoes, sampled == Sampled::Changes);
     let mut own: Vec<(usize, usize)> =
         found.iter().enumerate().filter_map(|(p, f)| Some((f.sample()? as usize, p))).collect();
     own.sort_unstable();
@@ -69,7 +69,7 @@ pub(crate) fn rebuild(
             known[place.packet].at_ns = Some(place.at_ns);
             if let Some(last) = slot.checked_sub(1) {
                 let at = replay.echoed(&echoes, place.packet, packet.is_out, edges[last], limit);
-                let next = before_only && packet.is_out && slot < samples.len();
+                let next = sampled == Sampled::Received && packet.is_out && slot < samples.len();
                 let sample = if next { slot } else { last };
                 known[place.packet] = Known { at_ns: Some(place.at_ns), ..replay.known(sample, at) };
             }

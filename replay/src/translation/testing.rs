@@ -99,5 +99,6 @@ pub(crate) fn sample(serial: u64, p: &Packet, is_out: bool) -> SampleRow {
         snd_una: Some(0),
         sk_state: None,
         bytes_sent: None,
+        cwnd_bytes: None,
     }
 }

@@ -1,0 +1,331 @@
+//! In which order a sender took up what it received and sent what it sent, where hardly any samples say it: what it
+//! received and what it sent are two queues, and this says how they went into each other.
+//!
+//! Holds for a capture of the sender's own host: what it received passes the tap before TCP takes it, what it sent
+//! after TCP did. Owns that order; must not know what follows from it for the window, nor how samples were found.
+
+use tcpprobe_trace::reader::SampleRow;
+
+use crate::echoes::Echoes;
+use crate::matching::Found;
+use crate::order::{Place, Rising};
+use crate::packet::Packet;
+use crate::rebuild::Edges;
+use crate::scoreboard::Scoreboard;
+use crate::seq::{Position, nearest};
+use crate::sightings::{FlowPacket, space};
+
+/// From the tap to TCP and back to the tap takes a host at least this: what arrived less before a packet did not cause it.
+const TURNAROUND_NS: i64 = 2_500;
+/// What arrived longer before than this was taken up.
+const BATCH_NS: i64 = 50_000;
+
+/// Places on an axis that has samples and what lies between: 2s + 1 is sample s, 2s what is between it and the one before.
+type Axis = usize;
+
+/// A packet, and between which places of the axis it must be.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    packet: usize,
+    /// When it passed the tap; of what waited in a queue, when it would have without.
+    at_ns: i64,
+    low: Axis,
+    high: Axis,
+    own: Option<usize>,
+}
+
+/// What the order is made from.
+pub(crate) struct Turns<'a> {
+    pub(crate) samples: &'a [SampleRow],
+    pub(crate) edges: &'a [Edges],
+    pub(crate) all: &'a [Packet],
+    pub(crate) packets: &'a [FlowPacket],
+    pub(crate) found: &'a [Found],
+    pub(crate) echoes: &'a Echoes,
+    pub(crate) rising: &'a Rising,
+    /// When the sender had each packet in hand.
+    pub(crate) times: &'a [Option<i64>],
+}
+
+/// How far the sender is.
+struct State {
+    una: Position,
+    nxt: Position,
+    /// What it expects next of its peer, and what it has beyond.
+    rcv: Option<Position>,
+    beyond: Scoreboard,
+    /// What the peer has selectively acknowledged.
+    board: Scoreboard,
+    /// The latest stamp that it took.
+    stamp: Option<Position>,
+    cwnd_bytes: Option<u32>,
+    /// The next sample.
+    slot: usize,
+    places: Vec<Place>,
+}
+
+impl Turns<'_> {
+    /// The places of packets without a sample, in the sender's order. `None` where the capture is not of its host, as
+    /// far as matches tell, or has no times.
+    pub(crate) fn places(&self) -> Option<Vec<Place>> {
+        let [out_ns, _] = self.fastest()?;
+        let received = self.turns(false, 0)?;
+        let sent = self.turns(true, out_ns)?;
+        // the most that anything received up to each has acknowledged
+        let begin = self.edges.first()?;
+        let mut most = begin.una;
+        let acked: Vec<Position> = received
+            .iter()
+            .map(|q| {
+                let p = self.packet(q.packet);
+                if p.flags.ack() && !p.flags.rst() {
+                    most = most.max(nearest(p.ack, most));
+                }
+                most
+            })
+            .collect();
+        let mut state = State {
+            una: begin.una,
+            nxt: begin.nxt,
+            rcv: None,
+            beyond: Scoreboard::default(),
+            board: Scoreboard::default(),
+            stamp: None,
+            cwnd_bytes: None,
+            slot: 0,
+            places: Vec::with_capacity(self.packets.len()),
+        };
+        let mut queue = 0;
+        // the packets received before this one in the capture
+        let mut arrived = 0;
+        let mut caused_at: Option<i64> = None;
+        for o in &sent {
+            while received.get(arrived).is_some_and(|q| q.packet < o.packet) {
+                arrived += 1;
+            }
+            let p = self.packet(o.packet);
+            let end = nearest(p.seq, state.nxt) + space(p.len, p.flags.0);
+            let mut took = false;
+            while let Some(q) = received.get(queue) {
+                let must = q.high < o.low;
+                if !must && (queue >= arrived || q.low > o.high || self.comes_later(q, o, &state)) {
+                    break;
+                }
+                if must || q.at_ns < o.at_ns - BATCH_NS {
+                    took = false;
+                    caused_at = None;
+                } else if self.answers(o, &state) || state.has_no_room(p, end, acked.get(arrived.wrapping_sub(1))) {
+                    took = true;
+                } else {
+                    break;
+                }
+                self.take(q, &mut state);
+                queue += 1;
+            }
+            if took {
+                caused_at = Some(o.at_ns);
+            } else if caused_at.is_some_and(|c| o.at_ns - c < TURNAROUND_NS) {
+                // one more of what the last one taken allowed
+                caused_at = Some(o.at_ns);
+            } else {
+                while let Some(q) = received.get(queue).filter(|q| queue < arrived && q.at_ns < o.at_ns - TURNAROUND_NS)
+                {
+                    if q.low > o.high || self.comes_later(q, o, &state) {
+                        break;
+                    }
+                    self.take(q, &mut state);
+                    queue += 1;
+                }
+                caused_at = None;
+            }
+            self.send(o, end, &mut state);
+        }
+        for q in received.get(queue..)? {
+            self.take(q, &mut state);
+        }
+        Some(state.places)
+    }
+
+    fn packet(&self, i: usize) -> &Packet {
+        &self.all[self.packets[i].index as usize]
+    }
+
+    /// The least delay of what is sent, and of what is received; `None` where the two say that a network lies between.
+    fn fastest(&self) -> Option<[i64; 2]> {
+        let mut least: [Option<i64>; 2] = [None, None];
+        for (i, f) in self.found.iter().enumerate() {
+            let Some(s) = f.sample() else { continue };
+            let is_out = self.packets[i].is_out;
+            let delay = self.packet(i).ts_ns?.checked_sub(self.samples[s as usize].ts_ns)?;
+            let delay = if is_out { delay } else { -delay };
+            let least = &mut least[usize::from(!is_out)];
+            *least = Some(least.map_or(delay, |l| l.min(delay)));
+        }
+        let [out, received] = [least[0]?, least[1]?];
+        (out.checked_add(received)? < crate::reconstruct::SAME_HOST_NS).then_some([out, received])
+    }
+
+    /// One direction's packets with what the samples leave open for each.
+    fn turns(&self, is_out: bool, fastest_ns: i64) -> Option<Vec<Turn>> {
+        let begin = self.edges.first()?;
+        let (mut end_at, mut ack_at) = (begin.nxt, begin.una);
+        let mut turns = Vec::new();
+        for (i, packet) in self.packets.iter().enumerate().filter(|(_, packet)| packet.is_out == is_out) {
+            let p = &self.all[packet.index as usize];
+            let ts_ns = p.ts_ns?;
+            let waited = self.times[i].map_or(0, |t| ts_ns.saturating_sub(t).saturating_sub(fastest_ns));
+            let at_ns = if is_out && waited > BATCH_NS { ts_ns - waited } else { ts_ns };
+            let own = self.found[i].sample().map(|s| s as usize);
+            let (mut low, mut high) = (0, 2 * self.samples.len());
+            if let Some(s) = own {
+                (low, high) = (2 * s + 1, 2 * s + 1);
+                (end_at, ack_at) = (end_at.max(self.edges[s].nxt), ack_at.max(self.edges[s].una));
+            }
+            if p.flags.rst() {
+            } else if is_out {
+                let start = nearest(p.seq, end_at);
+                let end = start + space(p.len, p.flags.0);
+                if own.is_none() {
+                    low = 2 * self.rising.before_sent(start);
+                    high = if start >= end_at { 2 * self.rising.knows_sent(start) } else { high };
+                    if end > start {
+                        high = high.min(2 * self.rising.not_acknowledged(end));
+                        low = if start >= end_at { high } else { low };
+                    }
+                }
+                end_at = end_at.max(end);
+            } else if p.flags.ack() {
+                let ack = nearest(p.ack, ack_at);
+                if own.is_none() && ack > ack_at {
+                    let slot = self.rising.first_acknowledged(ack, p.ack);
+                    high = 2 * slot;
+                    low = if slot < self.samples.len() { 2 * slot } else { 0 };
+                }
+                ack_at = ack_at.max(ack);
+            }
+            turns.push(Turn { packet: i, at_ns, low, high, own });
+        }
+        // each direction is a queue
+        let mut low = 0;
+        for turn in &mut turns {
+            if turn.own.is_none() {
+                turn.low = turn.low.max(low);
+            }
+            low = low.max(turn.low);
+        }
+        let mut high = 2 * self.samples.len();
+        for turn in turns.iter_mut().rev() {
+            if turn.own.is_none() {
+                turn.high = turn.high.min(high).max(turn.low);
+            }
+            high = high.min(turn.high);
+        }
+        Some(turns)
+    }
+
+    /// Does the sent packet say that this received one was not yet taken up? It would have acknowledged its data, and
+    /// carried back its stamp.
+    fn comes_later(&self, q: &Turn, o: &Turn, state: &State) -> bool {
+        let (p, received) = (self.packet(o.packet), self.packet(q.packet));
+        let data = state.rcv.filter(|_| p.flags.ack() && !p.flags.rst()).is_some_and(|rcv| {
+            let start = nearest(received.seq, rcv);
+            let end = start + space(received.len, received.flags.0);
+            start <= rcv && rcv < end && nearest(p.ack, rcv) < end
+        });
+        let stamps = self.echoes.stamp(q.packet).zip(self.echoes.stamp(o.packet));
+        data || stamps.is_some_and(|(q, o)| q > o)
+    }
+
+    /// Does the sent packet acknowledge, or carry back, what was not yet taken up?
+    fn answers(&self, o: &Turn, state: &State) -> bool {
+        let p = self.packet(o.packet);
+        let data = p.flags.ack() && !p.flags.rst() && state.rcv.is_some_and(|rcv| rcv < nearest(p.ack, rcv));
+        let stamp = self.echoes.stamp(o.packet).is_some_and(|o| state.stamp.is_none_or(|taken| taken < o));
+        data || stamp
+    }
+
+    fn take(&self, q: &Turn, state: &mut State) {
+        let p = self.packet(q.packet);
+        self.stand(q, state);
+        if p.flags.rst() {
+            return;
+        }
+        state.stamp = state.stamp.max(self.echoes.stamp(q.packet));
+        let start = state.rcv.map_or_else(|| (1 << 40) + Position::from(p.seq), |rcv| nearest(p.seq, rcv));
+        let end = start + space(p.len, p.flags.0);
+        let rcv = state.rcv.unwrap_or(start);
+        let rcv = if start <= rcv { rcv.max(end) } else { rcv };
+        state.beyond.add(start.max(rcv), end, rcv, Position::MAX);
+        let rcv = state.beyond.reach(rcv);
+        state.beyond.acknowledge(rcv);
+        state.rcv = Some(rcv);
+        if p.flags.ack() {
+            let ack = nearest(p.ack, state.una);
+            if ack <= state.nxt {
+                state.una = state.una.max(ack);
+            }
+            for (left, right) in p.sack.iter() {
+                let start = nearest(left, state.una);
+                state.board.add(start, start + Position::from(right.wrapping_sub(left)), state.una, state.nxt);
+            }
+            state.board.acknowledge(state.una);
+        }
+    }
+
+    fn send(&self, o: &Turn, end: Position, state: &mut State) {
+        let p = self.packet(o.packet);
+        self.stand(o, state);
+        if p.flags.rst() {
+            return;
+        }
+        state.nxt = state.nxt.max(end);
+        if p.flags.ack() {
+            // what is missing in the capture was taken up, too
+            let ack = state.rcv.map_or_else(|| (1 << 40) + Position::from(p.ack), |rcv| nearest(p.ack, rcv));
+            state.rcv = state.rcv.max(Some(ack));
+        }
+    }
+
+    /// The next one in the order: at its sample, or between two.
+    fn stand(&self, turn: &Turn, state: &mut State) {
+        let from = state.slot;
+        if let Some(s) = turn.own {
+            state.slot = state.slot.max(s + 1);
+        } else {
+            state.slot = state.slot.max(turn.low.div_ceil(2));
+            // samples that no packet shows are passed by time
+            while 2 * state.slot < turn.high && self.is_passed(state.slot, turn) {
+                state.slot += 1;
+            }
+            let at_ns = self.times[turn.packet].unwrap_or(turn.at_ns);
+            state.places.push(Place { slot: state.slot, at_ns, packet: turn.packet });
+        }
+        if let Some(last) = state.slot.checked_sub(1).filter(|_| state.slot > from) {
+            let at = self.edges[last];
+            (state.una, state.nxt) = (at.una, at.nxt);
+            state.cwnd_bytes = self.samples[last].cwnd_bytes;
+            state.board.acknowledge(state.una);
+        }
+    }
+
+    /// Was this sample, of a change of state, taken before the packet?
+    fn is_passed(&self, sample: usize, turn: &Turn) -> bool {
+        let s = &self.samples[sample];
+        !s.has_segment && self.times[turn.packet].is_some_and(|t| s.ts_ns <= t)
+    }
+}
+
+impl State {
+    /// Is new data sent that cwnd does not allow before something more is acknowledged, and was that? (TCP sends a FIN
+    /// regardless.)
+    fn has_no_room(&self, p: &Packet, end: Position, acked: Option<&Position>) -> bool {
+        let Some(cwnd) = self.cwnd_bytes.filter(|_| p.len > 0 && end > self.nxt && !p.flags.fin()) else {
+            return false;
+        };
+        let beyond = |una: Position| {
+            let sacked = self.board.bytes(una, end).unwrap_or(0);
+            end - una - Position::from(sacked) > Position::from(cwnd)
+        };
+        beyond(self.una) && acked.is_some_and(|&most| !beyond(most.max(self.una)))
+    }
+}
