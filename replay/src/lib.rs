@@ -21,6 +21,7 @@ mod matching;
 mod order;
 mod outcomes;
 pub mod packet;
+mod pieces;
 mod rebuild;
 mod reconstruct;
 mod scoreboard;

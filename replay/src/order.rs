@@ -30,29 +30,38 @@ pub(crate) struct Place {
 /// An estimate of time is no better than this.
 const ROUGHLY_NS: i64 = 2_000_000;
 
+/// What is known of a flow, by sample and by packet.
+#[derive(Clone, Copy)]
+pub(crate) struct Evidence<'a> {
+    pub(crate) samples: &'a [SampleRow],
+    /// The edges at each sample.
+    pub(crate) edges: &'a [Edges],
+    pub(crate) all: &'a [Packet],
+    pub(crate) packets: &'a [FlowPacket],
+    pub(crate) found: &'a [Found],
+    /// Of each packet which one it is seen again of; itself, where it is the first sighting.
+    pub(crate) firsts: &'a [usize],
+}
+
+impl Evidence<'_> {
+    /// A packet of the flow.
+    pub(crate) fn packet(&self, i: usize) -> &Packet {
+        &self.all[self.packets[i].index as usize]
+    }
+}
+
 /// The places of all packets without a sample, in the sender's order. Those of which nothing can be said are left out.
-pub(crate) fn places(
-    samples: &[SampleRow],
-    edges: &[Edges],
-    all: &[Packet],
-    packets: &[FlowPacket],
-    found: &[Found],
-    clocks: &Clocks,
-    echoes: &Echoes,
-    sparse: bool,
-) -> Vec<Place> {
+/// `sparse`: were changes alone sampled?
+pub(crate) fn places(evidence: Evidence<'_>, clocks: &Clocks, echoes: &Echoes, sparse: bool) -> Vec<Place> {
+    let Evidence { samples, edges, all, packets, found, .. } = evidence;
     let rising = Rising::new(samples, edges);
     let times = times(samples, all, packets, found, clocks, || {
         let mut delays: Vec<i64> = aligned(samples, all, packets).into_iter().map(|d| d.delay_ns).collect();
         let middle = delays.len() / 2;
         (!delays.is_empty()).then(|| *delays.select_nth_unstable(middle).1)
     });
-    if sparse {
-        let (rising, times) = (&rising, &times[..]);
-        let turns = Turns { samples, edges, all, packets, found, echoes, rising, times };
-        if let Some(places) = turns.places() {
-            return places;
-        }
+    if sparse && let Some(places) = (Turns { evidence, echoes, rising: &rising, times: &times }).places() {
+        return places;
     }
     let mut places = Vec::new();
     // without a time a packet stands behind the last one of the capture that has a sample

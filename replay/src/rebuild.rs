@@ -9,10 +9,12 @@ use tcpprobe_trace::reader::SampleRow;
 use tcpprobe_trace::sample::{Kind, Phase, Sampled};
 
 use crate::clocks::Clocks;
+use crate::copies;
 use crate::echoes::Echoes;
 use crate::matching::Found;
-use crate::order::places;
+use crate::order::{Evidence, places};
 use crate::packet::Packet;
+use crate::pieces;
 use crate::scoreboard::Scoreboard;
 use crate::seq::{Position, nearest};
 use crate::sightings::{FlowPacket, space};
@@ -49,13 +51,17 @@ pub(crate) fn rebuild(
     found: &[Found],
     clocks: &Clocks,
     sampled: Sampled,
+    copies: &[u32],
 ) -> Vec<Known> {
     let mut known = vec![Known::default(); packets.len()];
     let edges = edges_of(samples);
     let has_edges = samples.iter().any(|s| s.snd_nxt.is_some() && s.snd_una.is_some());
     let Some(&begin) = edges.first() else { return known };
     let echoes = Echoes::new(begin.una, begin.nxt, all, packets);
-    let places = places(samples, &edges, all, packets, found, clocks, &echoes, sampled == Sampled::Changes);
+    let firsts = copies::firsts(all, packets, copies);
+    let evidence = Evidence { samples, edges: &edges, all, packets, found, firsts: &firsts };
+    let sparse = sampled == Sampled::Changes;
+    let places = places(evidence, clocks, &echoes, sparse);
     let mut own: Vec<(usize, usize)> =
         found.iter().enumerate().filter_map(|(p, f)| Some((f.sample()? as usize, p))).collect();
     own.sort_unstable();
@@ -67,6 +73,9 @@ pub(crate) fn rebuild(
             let packet = packets[place.packet];
             let p = &all[packet.index as usize];
             known[place.packet].at_ns = Some(place.at_ns);
+            if packet.is_out {
+                replay.stands_at(p, limit);
+            }
             if let Some(last) = slot.checked_sub(1) {
                 let at = replay.echoed(&echoes, place.packet, packet.is_out, edges[last], limit);
                 let next = sampled == Sampled::Received && packet.is_out && slot < samples.len();
@@ -88,6 +97,10 @@ pub(crate) fn rebuild(
         for &(_, p) in first.take_while(|o| o.0 == slot) {
             replay.packet(&all[packets[p].index as usize], packets[p].is_out, limit);
         }
+    }
+    let begins = if sparse { pieces::begins(evidence) } else { firsts };
+    for (i, &first) in begins.iter().enumerate().filter(|&(i, &first)| i != first && found[i].sample().is_none()) {
+        known[i] = known[first];
     }
     known
 }
@@ -158,6 +171,13 @@ impl Replay {
                 let nxt = within(self.at.nxt, echoes.nxt_at(packet), last.nxt, limit.nxt);
                 Edges { nxt: nxt.max(self.at.una), ..self.at }
             }
+        }
+    }
+
+    /// An acknowledgment without data has the number of what is sent next, unless it probes the peer.
+    fn stands_at(&mut self, p: &Packet, limit: Edges) {
+        if !p.flags.rst() && space(p.len, p.flags.0) == 0 {
+            self.sent(p.seq, 0, limit);
         }
     }
 

@@ -4,16 +4,12 @@
 //! Holds for a capture of the sender's own host: what it received passes the tap before TCP takes it, what it sent
 //! after TCP did. Owns that order; must not know what follows from it for the window, nor how samples were found.
 
-use tcpprobe_trace::reader::SampleRow;
-
 use crate::echoes::Echoes;
-use crate::matching::Found;
-use crate::order::{Place, Rising};
+use crate::order::{Evidence, Place, Rising};
 use crate::packet::Packet;
-use crate::rebuild::Edges;
 use crate::scoreboard::Scoreboard;
 use crate::seq::{Position, nearest};
-use crate::sightings::{FlowPacket, space};
+use crate::sightings::space;
 
 /// From the tap to TCP and back to the tap takes a host at least this: what arrived less before a packet did not cause it.
 const TURNAROUND_NS: i64 = 2_500;
@@ -36,11 +32,7 @@ struct Turn {
 
 /// What the order is made from.
 pub(crate) struct Turns<'a> {
-    pub(crate) samples: &'a [SampleRow],
-    pub(crate) edges: &'a [Edges],
-    pub(crate) all: &'a [Packet],
-    pub(crate) packets: &'a [FlowPacket],
-    pub(crate) found: &'a [Found],
+    pub(crate) evidence: Evidence<'a>,
     pub(crate) echoes: &'a Echoes,
     pub(crate) rising: &'a Rising,
     /// When the sender had each packet in hand.
@@ -72,12 +64,12 @@ impl Turns<'_> {
         let received = self.turns(false, 0)?;
         let sent = self.turns(true, out_ns)?;
         // the most that anything received up to each has acknowledged
-        let begin = self.edges.first()?;
+        let begin = self.evidence.edges.first()?;
         let mut most = begin.una;
         let acked: Vec<Position> = received
             .iter()
             .map(|q| {
-                let p = self.packet(q.packet);
+                let p = self.evidence.packet(q.packet);
                 if p.flags.ack() && !p.flags.rst() {
                     most = most.max(nearest(p.ack, most));
                 }
@@ -93,7 +85,7 @@ impl Turns<'_> {
             stamp: None,
             cwnd_bytes: None,
             slot: 0,
-            places: Vec::with_capacity(self.packets.len()),
+            places: Vec::with_capacity(self.evidence.packets.len()),
         };
         let mut queue = 0;
         // the packets received before this one in the capture
@@ -103,18 +95,22 @@ impl Turns<'_> {
             while received.get(arrived).is_some_and(|q| q.packet < o.packet) {
                 arrived += 1;
             }
-            let p = self.packet(o.packet);
+            let p = self.evidence.packet(o.packet);
             let end = nearest(p.seq, state.nxt) + space(p.len, p.flags.0);
+            let cwnd_bytes = o.own.map_or(state.cwnd_bytes, |s| self.evidence.samples[s].cwnd_bytes);
             let mut took = false;
             while let Some(q) = received.get(queue) {
                 let must = q.high < o.low;
                 if !must && (queue >= arrived || q.low > o.high || self.comes_later(q, o, &state)) {
                     break;
                 }
-                if must || q.at_ns < o.at_ns - BATCH_NS {
+                if q.at_ns < o.at_ns - BATCH_NS {
                     took = false;
                     caused_at = None;
-                } else if self.answers(o, &state) || state.has_no_room(p, end, acked.get(arrived.wrapping_sub(1))) {
+                } else if must
+                    || self.answers(o, &state)
+                    || state.has_no_room(p, end, cwnd_bytes, acked.get(arrived.wrapping_sub(1)))
+                {
                     took = true;
                 } else {
                     break;
@@ -146,17 +142,13 @@ impl Turns<'_> {
         Some(state.places)
     }
 
-    fn packet(&self, i: usize) -> &Packet {
-        &self.all[self.packets[i].index as usize]
-    }
-
     /// The least delay of what is sent, and of what is received; `None` where the two say that a network lies between.
     fn fastest(&self) -> Option<[i64; 2]> {
         let mut least: [Option<i64>; 2] = [None, None];
-        for (i, f) in self.found.iter().enumerate() {
+        for (i, f) in self.evidence.found.iter().enumerate() {
             let Some(s) = f.sample() else { continue };
-            let is_out = self.packets[i].is_out;
-            let delay = self.packet(i).ts_ns?.checked_sub(self.samples[s as usize].ts_ns)?;
+            let is_out = self.evidence.packets[i].is_out;
+            let delay = self.evidence.packet(i).ts_ns?.checked_sub(self.evidence.samples[s as usize].ts_ns)?;
             let delay = if is_out { delay } else { -delay };
             let least = &mut least[usize::from(!is_out)];
             *least = Some(least.map_or(delay, |l| l.min(delay)));
@@ -167,19 +159,20 @@ impl Turns<'_> {
 
     /// One direction's packets with what the samples leave open for each.
     fn turns(&self, is_out: bool, fastest_ns: i64) -> Option<Vec<Turn>> {
-        let begin = self.edges.first()?;
+        let begin = self.evidence.edges.first()?;
         let (mut end_at, mut ack_at) = (begin.nxt, begin.una);
         let mut turns = Vec::new();
-        for (i, packet) in self.packets.iter().enumerate().filter(|(_, packet)| packet.is_out == is_out) {
-            let p = &self.all[packet.index as usize];
+        let firsts = self.evidence.firsts.iter().enumerate().filter(|&(i, &first)| i == first).map(|(i, _)| i);
+        for i in firsts.filter(|&i| self.evidence.packets[i].is_out == is_out) {
+            let p = self.evidence.packet(i);
             let ts_ns = p.ts_ns?;
             let waited = self.times[i].map_or(0, |t| ts_ns.saturating_sub(t).saturating_sub(fastest_ns));
             let at_ns = if is_out && waited > BATCH_NS { ts_ns - waited } else { ts_ns };
-            let own = self.found[i].sample().map(|s| s as usize);
-            let (mut low, mut high) = (0, 2 * self.samples.len());
+            let own = self.evidence.found[i].sample().map(|s| s as usize);
+            let (mut low, mut high) = (0, 2 * self.evidence.samples.len());
             if let Some(s) = own {
                 (low, high) = (2 * s + 1, 2 * s + 1);
-                (end_at, ack_at) = (end_at.max(self.edges[s].nxt), ack_at.max(self.edges[s].una));
+                (end_at, ack_at) = (end_at.max(self.evidence.edges[s].nxt), ack_at.max(self.evidence.edges[s].una));
             }
             if p.flags.rst() {
             } else if is_out {
@@ -199,7 +192,7 @@ impl Turns<'_> {
                 if own.is_none() && ack > ack_at {
                     let slot = self.rising.first_acknowledged(ack, p.ack);
                     high = 2 * slot;
-                    low = if slot < self.samples.len() { 2 * slot } else { 0 };
+                    low = if slot < self.evidence.samples.len() { 2 * slot } else { 0 };
                 }
                 ack_at = ack_at.max(ack);
             }
@@ -213,7 +206,7 @@ impl Turns<'_> {
             }
             low = low.max(turn.low);
         }
-        let mut high = 2 * self.samples.len();
+        let mut high = 2 * self.evidence.samples.len();
         for turn in turns.iter_mut().rev() {
             if turn.own.is_none() {
                 turn.high = turn.high.min(high).max(turn.low);
@@ -226,7 +219,7 @@ impl Turns<'_> {
     /// Does the sent packet say that this received one was not yet taken up? It would have acknowledged its data, and
     /// carried back its stamp.
     fn comes_later(&self, q: &Turn, o: &Turn, state: &State) -> bool {
-        let (p, received) = (self.packet(o.packet), self.packet(q.packet));
+        let (p, received) = (self.evidence.packet(o.packet), self.evidence.packet(q.packet));
         let data = state.rcv.filter(|_| p.flags.ack() && !p.flags.rst()).is_some_and(|rcv| {
             let start = nearest(received.seq, rcv);
             let end = start + space(received.len, received.flags.0);
@@ -238,14 +231,14 @@ impl Turns<'_> {
 
     /// Does the sent packet acknowledge, or carry back, what was not yet taken up?
     fn answers(&self, o: &Turn, state: &State) -> bool {
-        let p = self.packet(o.packet);
+        let p = self.evidence.packet(o.packet);
         let data = p.flags.ack() && !p.flags.rst() && state.rcv.is_some_and(|rcv| rcv < nearest(p.ack, rcv));
         let stamp = self.echoes.stamp(o.packet).is_some_and(|o| state.stamp.is_none_or(|taken| taken < o));
         data || stamp
     }
 
     fn take(&self, q: &Turn, state: &mut State) {
-        let p = self.packet(q.packet);
+        let p = self.evidence.packet(q.packet);
         self.stand(q, state);
         if p.flags.rst() {
             return;
@@ -273,7 +266,7 @@ impl Turns<'_> {
     }
 
     fn send(&self, o: &Turn, end: Position, state: &mut State) {
-        let p = self.packet(o.packet);
+        let p = self.evidence.packet(o.packet);
         self.stand(o, state);
         if p.flags.rst() {
             return;
@@ -301,16 +294,16 @@ impl Turns<'_> {
             state.places.push(Place { slot: state.slot, at_ns, packet: turn.packet });
         }
         if let Some(last) = state.slot.checked_sub(1).filter(|_| state.slot > from) {
-            let at = self.edges[last];
+            let at = self.evidence.edges[last];
             (state.una, state.nxt) = (at.una, at.nxt);
-            state.cwnd_bytes = self.samples[last].cwnd_bytes;
+            state.cwnd_bytes = self.evidence.samples[last].cwnd_bytes;
             state.board.acknowledge(state.una);
         }
     }
 
     /// Was this sample, of a change of state, taken before the packet?
     fn is_passed(&self, sample: usize, turn: &Turn) -> bool {
-        let s = &self.samples[sample];
+        let s = &self.evidence.samples[sample];
         !s.has_segment && self.times[turn.packet].is_some_and(|t| s.ts_ns <= t)
     }
 }
@@ -318,8 +311,8 @@ impl Turns<'_> {
 impl State {
     /// Is new data sent that cwnd does not allow before something more is acknowledged, and was that? (TCP sends a FIN
     /// regardless.)
-    fn has_no_room(&self, p: &Packet, end: Position, acked: Option<&Position>) -> bool {
-        let Some(cwnd) = self.cwnd_bytes.filter(|_| p.len > 0 && end > self.nxt && !p.flags.fin()) else {
+    fn has_no_room(&self, p: &Packet, end: Position, cwnd_bytes: Option<u32>, acked: Option<&Position>) -> bool {
+        let Some(cwnd) = cwnd_bytes.filter(|_| p.len > 0 && end > self.nxt && !p.flags.fin()) else {
             return false;
         };
         let beyond = |una: Position| {
