@@ -8,6 +8,8 @@ use crate::packet::{Packet, TcpFlags};
 
 /// Farther apart, pieces are not told from transmissions of their own.
 const APART_NS: i64 = 10_000;
+/// TCP does not send twice within this.
+const AT_ONCE_NS: i64 = 100;
 
 /// Of each packet the first one of its transmission.
 pub(crate) fn begins(evidence: Evidence<'_>) -> Vec<usize> {
@@ -33,7 +35,8 @@ pub(crate) fn begins(evidence: Evidence<'_>) -> Vec<usize> {
     begins
 }
 
-/// The widest gap between two pieces of one sampled segment, doubled; `None` where the capture shows none.
+/// The widest gap between two pieces of one sampled segment, doubled. Where the capture shows none: closer to each other
+/// than TCP sends, if its times tell. `None`: they do not.
 fn widest_gap(evidence: Evidence<'_>) -> Option<i64> {
     let sent = (0..evidence.packets.len()).filter(|&i| evidence.packets[i].is_out && evidence.firsts[i] == i);
     let sent: Vec<usize> = sent.collect();
@@ -42,7 +45,9 @@ fn widest_gap(evidence: Evidence<'_>) -> Option<i64> {
         own.is_some() && own == evidence.found[w[1]].sample()
     });
     let gaps = pieces.filter_map(|w| evidence.packet(w[1]).ts_ns?.checked_sub(evidence.packet(w[0]).ts_ns?));
-    gaps.filter(|&gap| gap <= APART_NS).max().map(|gap| gap.saturating_mul(2))
+    let widest = gaps.filter(|&gap| gap <= APART_NS).max().map(|gap| gap.saturating_mul(2));
+    let fine = || sent.iter().any(|&i| evidence.packet(i).ts_ns.is_some_and(|t| t % 1_000 != 0));
+    widest.or_else(|| fine().then_some(AT_ONCE_NS))
 }
 
 /// Is a packet the next piece of what another one is a piece of? All but the last are as long as the first, and the

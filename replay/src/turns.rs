@@ -7,6 +7,7 @@
 use crate::echoes::Echoes;
 use crate::order::{Evidence, Place, Rising};
 use crate::packet::Packet;
+use crate::reconstruct::SAME_HOST_NS;
 use crate::scoreboard::Scoreboard;
 use crate::seq::{Position, nearest};
 use crate::sightings::space;
@@ -60,9 +61,9 @@ impl Turns<'_> {
     /// The places of packets without a sample, in the sender's order. `None` where the capture is not of its host, as
     /// far as matches tell, or has no times.
     pub(crate) fn places(&self) -> Option<Vec<Place>> {
-        let [out_ns, _] = self.fastest()?;
-        let received = self.turns(false, 0)?;
-        let sent = self.turns(true, out_ns)?;
+        let delays = self.delays()?;
+        let received = self.turns(false, (0, 0))?;
+        let sent = self.turns(true, delays)?;
         // the most that anything received up to each has acknowledged
         let begin = self.evidence.edges.first()?;
         let mut most = begin.una;
@@ -109,7 +110,13 @@ impl Turns<'_> {
                     caused_at = None;
                 } else if must
                     || self.answers(o, &state)
-                    || state.has_no_room(p, end, cwnd_bytes, acked.get(arrived.wrapping_sub(1)))
+                    || state.has_no_room(
+                        p,
+                        end,
+                        cwnd_bytes,
+                        self.evidence.packet(q.packet),
+                        acked.get(arrived.wrapping_sub(1)),
+                    )
                 {
                     took = true;
                 } else {
@@ -142,23 +149,20 @@ impl Turns<'_> {
         Some(state.places)
     }
 
-    /// The least delay of what is sent, and of what is received; `None` where the two say that a network lies between.
-    fn fastest(&self) -> Option<[i64; 2]> {
-        let mut least: [Option<i64>; 2] = [None, None];
+    /// The least and the longest delay of what is sent; `None` where delays say that a network lies between.
+    fn delays(&self) -> Option<(i64, i64)> {
+        let (mut sent, mut received): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
         for (i, f) in self.evidence.found.iter().enumerate() {
-            let Some(s) = f.sample() else { continue };
-            let is_out = self.evidence.packets[i].is_out;
+            let Some(s) = f.sample().filter(|_| self.evidence.firsts[i] == i) else { continue };
             let delay = self.evidence.packet(i).ts_ns?.checked_sub(self.evidence.samples[s as usize].ts_ns)?;
-            let delay = if is_out { delay } else { -delay };
-            let least = &mut least[usize::from(!is_out)];
-            *least = Some(least.map_or(delay, |l| l.min(delay)));
+            if self.evidence.packets[i].is_out { sent.push(delay) } else { received.push(delay) }
         }
-        let [out, received] = [least[0]?, least[1]?];
-        (out.checked_add(received)? < crate::reconstruct::SAME_HOST_NS).then_some([out, received])
+        let (least, last) = (sent.iter().min()?, received.iter().max()?);
+        (least.checked_sub(*last)? < SAME_HOST_NS).then_some((*least, *sent.iter().max()?))
     }
 
     /// One direction's packets with what the samples leave open for each.
-    fn turns(&self, is_out: bool, fastest_ns: i64) -> Option<Vec<Turn>> {
+    fn turns(&self, is_out: bool, (least_ns, most_ns): (i64, i64)) -> Option<Vec<Turn>> {
         let begin = self.evidence.edges.first()?;
         let (mut end_at, mut ack_at) = (begin.nxt, begin.una);
         let mut turns = Vec::new();
@@ -166,7 +170,8 @@ impl Turns<'_> {
         for i in firsts.filter(|&i| self.evidence.packets[i].is_out == is_out) {
             let p = self.evidence.packet(i);
             let ts_ns = p.ts_ns?;
-            let waited = self.times[i].map_or(0, |t| ts_ns.saturating_sub(t).saturating_sub(fastest_ns));
+            let waited =
+                self.times[i].map_or(0, |t| ts_ns.saturating_sub(t).saturating_sub(least_ns)).min(most_ns - least_ns);
             let at_ns = if is_out && waited > BATCH_NS { ts_ns - waited } else { ts_ns };
             let own = self.evidence.found[i].sample().map(|s| s as usize);
             let (mut low, mut high) = (0, 2 * self.evidence.samples.len());
@@ -311,7 +316,14 @@ impl Turns<'_> {
 impl State {
     /// Is new data sent that cwnd does not allow before something more is acknowledged, and was that? (TCP sends a FIN
     /// regardless.)
-    fn has_no_room(&self, p: &Packet, end: Position, cwnd_bytes: Option<u32>, acked: Option<&Position>) -> bool {
+    fn has_no_room(
+        &self,
+        p: &Packet,
+        end: Position,
+        cwnd_bytes: Option<u32>,
+        next: &Packet,
+        acked: Option<&Position>,
+    ) -> bool {
         let Some(cwnd) = cwnd_bytes.filter(|_| p.len > 0 && end > self.nxt && !p.flags.fin()) else {
             return false;
         };
@@ -319,6 +331,7 @@ impl State {
             let sacked = self.board.bytes(una, end).unwrap_or(0);
             end - una - Position::from(sacked) > Position::from(cwnd)
         };
-        beyond(self.una) && acked.is_some_and(|&most| !beyond(most.max(self.una)))
+        beyond(self.una)
+            && (next.sack.iter().next().is_some() || acked.is_some_and(|&most| !beyond(most.max(self.una))))
     }
 }
