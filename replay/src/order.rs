@@ -3,8 +3,8 @@
 //! By the numbers themselves where they tell: a sample whose `snd_una` is below an acknowledgment was taken before
 //! it, one that knows of a byte after that was sent. By time within what they leave open. Must not know files.
 
-use tcpprobe_trace::reader::SampleRow;
-use tcpprobe_trace::sample::{Kind, Phase};
+use tcpprobe_trace::reader::{FlowRow, SampleRow};
+use tcpprobe_trace::sample::{Kind, Phase, Sampled};
 
 use crate::clocks::{Clocks, Delay};
 use crate::echoes::Echoes;
@@ -51,8 +51,7 @@ impl Evidence<'_> {
 }
 
 /// The places of all packets without a sample, in the sender's order. Those of which nothing can be said are left out.
-/// `sparse`: were changes alone sampled?
-pub(crate) fn places(evidence: Evidence<'_>, clocks: &Clocks, echoes: &Echoes, sparse: bool) -> Vec<Place> {
+pub(crate) fn places(evidence: Evidence<'_>, clocks: &Clocks, echoes: &Echoes, flow: &FlowRow) -> Vec<Place> {
     let Evidence { samples, edges, all, packets, found, .. } = evidence;
     let rising = Rising::new(samples, edges);
     let times = times(samples, all, packets, found, clocks, || {
@@ -60,7 +59,10 @@ pub(crate) fn places(evidence: Evidence<'_>, clocks: &Clocks, echoes: &Echoes, s
         let middle = delays.len() / 2;
         (!delays.is_empty()).then(|| *delays.select_nth_unstable(middle).1)
     });
-    if sparse && let Some(places) = (Turns { evidence, echoes, rising: &rising, times: &times }).places() {
+    if flow.sampled == Sampled::Changes
+        && let Some(places) =
+            (Turns { evidence, echoes, rising: &rising, times: &times, wscale: flow.snd_wscale }).places()
+    {
         return places;
     }
     let mut places = Vec::new();

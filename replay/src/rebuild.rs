@@ -5,7 +5,7 @@
 //! for TCP, and at the peer's end everything is half a round trip off. [`crate::order`] puts each packet between two
 //! samples; here their effects are played. Must not know files.
 
-use tcpprobe_trace::reader::SampleRow;
+use tcpprobe_trace::reader::{FlowRow, SampleRow};
 use tcpprobe_trace::sample::{Kind, Phase, Sampled};
 
 use crate::clocks::Clocks;
@@ -50,7 +50,7 @@ pub(crate) fn rebuild(
     packets: &[FlowPacket],
     found: &[Found],
     clocks: &Clocks,
-    sampled: Sampled,
+    flow: &FlowRow,
     copies: &[u32],
 ) -> Vec<Known> {
     let mut known = vec![Known::default(); packets.len()];
@@ -60,8 +60,7 @@ pub(crate) fn rebuild(
     let echoes = Echoes::new(begin.una, begin.nxt, all, packets);
     let firsts = copies::firsts(all, packets, copies);
     let evidence = Evidence { samples, edges: &edges, all, packets, found, firsts: &firsts };
-    let sparse = sampled == Sampled::Changes;
-    let places = places(evidence, clocks, &echoes, sparse);
+    let places = places(evidence, clocks, &echoes, flow);
     let mut own: Vec<(usize, usize)> =
         found.iter().enumerate().filter_map(|(p, f)| Some((f.sample()? as usize, p))).collect();
     own.sort_unstable();
@@ -78,7 +77,7 @@ pub(crate) fn rebuild(
             }
             if let Some(last) = slot.checked_sub(1) {
                 let at = replay.echoed(&echoes, place.packet, packet.is_out, edges[last], limit);
-                let next = sampled == Sampled::Received && packet.is_out && slot < samples.len();
+                let next = flow.sampled == Sampled::Received && packet.is_out && slot < samples.len();
                 let sample = if next { slot } else { last };
                 known[place.packet] = Known { at_ns: Some(place.at_ns), ..replay.known(sample, at) };
             }
@@ -98,7 +97,7 @@ pub(crate) fn rebuild(
             replay.packet(&all[packets[p].index as usize], packets[p].is_out, limit);
         }
     }
-    let begins = if sparse { pieces::begins(evidence) } else { firsts };
+    let begins = if flow.sampled == Sampled::Changes { pieces::begins(evidence) } else { firsts };
     for (i, &first) in begins.iter().enumerate().filter(|&(i, &first)| i != first && found[i].sample().is_none()) {
         known[i] = known[first];
     }

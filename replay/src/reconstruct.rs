@@ -171,7 +171,7 @@ pub(crate) fn rows(
     let ends = Ends::of(flow, samples);
     let made_it = ends.accepted.then(|| last_of_handshake(samples, all, packets, found)).flatten();
     let copies = copies::number(all, packets, found, *copies);
-    let known = rebuild(samples, all, packets, found, clocks, flow.sampled, &copies);
+    let known = rebuild(samples, all, packets, found, clocks, flow, &copies);
     let mut rows: Vec<PacketRow> = packets
         .iter()
         .enumerate()

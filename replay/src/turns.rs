@@ -14,6 +14,10 @@ use crate::sightings::space;
 
 /// From the tap to TCP and back to the tap takes a host at least this: what arrived less before a packet did not cause it.
 const TURNAROUND_NS: i64 = 2_500;
+/// TCP takes up one packet after the other, and needs at least this for each.
+const STEP_NS: i64 = 2_500;
+/// The largest shift of a window (RFC 7323 §2.3).
+const MOST_SCALE: u8 = 14;
 /// What arrived longer before than this was taken up.
 const BATCH_NS: i64 = 50_000;
 
@@ -38,12 +42,23 @@ pub(crate) struct Turns<'a> {
     pub(crate) rising: &'a Rising,
     /// When the sender had each packet in hand.
     pub(crate) times: &'a [Option<i64>],
+    /// Shift of the windows that the peer sends.
+    pub(crate) wscale: Option<u8>,
+}
+
+/// What received packets allow.
+#[derive(Clone, Copy)]
+struct Promise {
+    ack: Position,
+    right: Option<Position>,
 }
 
 /// How far the sender is.
 struct State {
     una: Position,
     nxt: Position,
+    /// Where the peer's window ends.
+    right: Option<Position>,
     /// What it expects next of its peer, and what it has beyond.
     rcv: Option<Position>,
     beyond: Scoreboard,
@@ -64,22 +79,11 @@ impl Turns<'_> {
         let delays = self.delays()?;
         let received = self.turns(false, (0, 0))?;
         let sent = self.turns(true, delays)?;
-        // the most that anything received up to each has acknowledged
         let begin = self.evidence.edges.first()?;
-        let mut most = begin.una;
-        let acked: Vec<Position> = received
-            .iter()
-            .map(|q| {
-                let p = self.evidence.packet(q.packet);
-                if p.flags.ack() && !p.flags.rst() {
-                    most = most.max(nearest(p.ack, most));
-                }
-                most
-            })
-            .collect();
         let mut state = State {
             una: begin.una,
             nxt: begin.nxt,
+            right: None,
             rcv: None,
             beyond: Scoreboard::default(),
             board: Scoreboard::default(),
@@ -88,65 +92,80 @@ impl Turns<'_> {
             slot: 0,
             places: Vec::with_capacity(self.evidence.packets.len()),
         };
-        let mut queue = 0;
-        // the packets received before this one in the capture
-        let mut arrived = 0;
-        let mut caused_at: Option<i64> = None;
+        let promised = self.promised(&received, begin.una);
+        // of what was received: the next to be taken up, and how many the capture has before what is sent
+        let (mut queue, mut arrived) = (0, 0);
+        // one thing is done after the other: the last one was done then
+        let mut done_ns = i64::MIN;
         for o in &sent {
             while received.get(arrived).is_some_and(|q| q.packet < o.packet) {
                 arrived += 1;
             }
-            let p = self.evidence.packet(o.packet);
-            let end = nearest(p.seq, state.nxt) + space(p.len, p.flags.0);
-            let cwnd_bytes = o.own.map_or(state.cwnd_bytes, |s| self.evidence.samples[s].cwnd_bytes);
-            let mut took = false;
+            let most = arrived.checked_sub(1).map(|last| promised[last]);
             while let Some(q) = received.get(queue) {
                 let must = q.high < o.low;
                 if !must && (queue >= arrived || q.low > o.high || self.comes_later(q, o, &state)) {
                     break;
                 }
-                if q.at_ns < o.at_ns - BATCH_NS {
-                    took = false;
-                    caused_at = None;
-                } else if must
-                    || self.answers(o, &state)
-                    || state.has_no_room(
-                        p,
-                        end,
-                        cwnd_bytes,
-                        self.evidence.packet(q.packet),
-                        acked.get(arrived.wrapping_sub(1)),
-                    )
-                {
-                    took = true;
-                } else {
+                let alone_ns = done_ns.saturating_add(STEP_NS).max(q.at_ns.saturating_add(TURNAROUND_NS));
+                if must || self.answers(o, &state) || self.has_no_room(o, q, most, &state) {
+                    // it made the sender send this one
+                    done_ns = done_ns.max(o.at_ns);
+                } else if alone_ns <= o.at_ns {
+                    done_ns = alone_ns;
+                } else if q.at_ns >= o.at_ns.saturating_sub(BATCH_NS) {
                     break;
                 }
                 self.take(q, &mut state);
                 queue += 1;
             }
-            if took {
-                caused_at = Some(o.at_ns);
-            } else if caused_at.is_some_and(|c| o.at_ns - c < TURNAROUND_NS) {
-                // one more of what the last one taken allowed
-                caused_at = Some(o.at_ns);
-            } else {
-                while let Some(q) = received.get(queue).filter(|q| queue < arrived && q.at_ns < o.at_ns - TURNAROUND_NS)
-                {
-                    if q.low > o.high || self.comes_later(q, o, &state) {
-                        break;
-                    }
-                    self.take(q, &mut state);
-                    queue += 1;
-                }
-                caused_at = None;
-            }
-            self.send(o, end, &mut state);
+            self.send(o, &mut state);
+            done_ns = done_ns.max(o.at_ns);
         }
         for q in received.get(queue..)? {
             self.take(q, &mut state);
         }
         Some(state.places)
+    }
+
+    /// How far everything received up to each of these allows to send: by acknowledgment, and by the peer's window.
+    fn promised(&self, received: &[Turn], una: Position) -> Vec<Promise> {
+        let mut most = Promise { ack: una, right: None };
+        let promise = |q: &Turn| {
+            let p = self.evidence.packet(q.packet);
+            if p.flags.ack() && !p.flags.rst() {
+                let ack = nearest(p.ack, most.ack);
+                most = Promise { ack: most.ack.max(ack), right: most.right.max(self.right(p, ack)) };
+            }
+            most
+        };
+        received.iter().map(promise).collect()
+    }
+
+    /// Where the window ends that the peer offers along with an acknowledgment; `None`: its scale is not known.
+    fn right(&self, p: &Packet, ack: Position) -> Option<Position> {
+        let scale = if p.flags.syn() { 0 } else { self.wscale? };
+        Some(ack + (Position::from(p.window) << scale.min(MOST_SCALE)))
+    }
+
+    /// Is new data sent that the windows do not allow before something more is acknowledged, and was that, by this one or
+    /// those after it? (TCP sends a FIN regardless of cwnd.)
+    fn has_no_room(&self, o: &Turn, q: &Turn, most: Option<Promise>, state: &State) -> bool {
+        let p = self.evidence.packet(o.packet);
+        let end = nearest(p.seq, state.nxt) + Position::from(p.len);
+        let Some(most) = most.filter(|_| p.len > 0 && end > state.nxt) else { return false };
+        let is_beyond = |right: Option<Position>| right.is_some_and(|right| end > right);
+        if is_beyond(state.right) && !is_beyond(most.right) {
+            return true;
+        }
+        let cwnd_bytes = o.own.map_or(state.cwnd_bytes, |s| self.evidence.samples[s].cwnd_bytes);
+        let Some(cwnd) = cwnd_bytes.filter(|_| !p.flags.fin()) else { return false };
+        let is_full = |una: Position| {
+            let sacked = state.board.bytes(una, end).unwrap_or(0);
+            end - una - Position::from(sacked) > Position::from(cwnd)
+        };
+        let sacks = self.evidence.packet(q.packet).sack.iter().next().is_some();
+        is_full(state.una) && (sacks || !is_full(most.ack.max(state.una)))
     }
 
     /// The least and the longest delay of what is sent; `None` where delays say that a network lies between.
@@ -261,6 +280,7 @@ impl Turns<'_> {
             let ack = nearest(p.ack, state.una);
             if ack <= state.nxt {
                 state.una = state.una.max(ack);
+                state.right = state.right.max(self.right(p, ack));
             }
             for (left, right) in p.sack.iter() {
                 let start = nearest(left, state.una);
@@ -270,13 +290,13 @@ impl Turns<'_> {
         }
     }
 
-    fn send(&self, o: &Turn, end: Position, state: &mut State) {
+    fn send(&self, o: &Turn, state: &mut State) {
         let p = self.evidence.packet(o.packet);
         self.stand(o, state);
         if p.flags.rst() {
             return;
         }
-        state.nxt = state.nxt.max(end);
+        state.nxt = state.nxt.max(nearest(p.seq, state.nxt) + space(p.len, p.flags.0));
         if p.flags.ack() {
             // what is missing in the capture was taken up, too
             let ack = state.rcv.map_or_else(|| (1 << 40) + Position::from(p.ack), |rcv| nearest(p.ack, rcv));
@@ -310,28 +330,5 @@ impl Turns<'_> {
     fn is_passed(&self, sample: usize, turn: &Turn) -> bool {
         let s = &self.evidence.samples[sample];
         !s.has_segment && self.times[turn.packet].is_some_and(|t| s.ts_ns <= t)
-    }
-}
-
-impl State {
-    /// Is new data sent that cwnd does not allow before something more is acknowledged, and was that? (TCP sends a FIN
-    /// regardless.)
-    fn has_no_room(
-        &self,
-        p: &Packet,
-        end: Position,
-        cwnd_bytes: Option<u32>,
-        next: &Packet,
-        acked: Option<&Position>,
-    ) -> bool {
-        let Some(cwnd) = cwnd_bytes.filter(|_| p.len > 0 && end > self.nxt && !p.flags.fin()) else {
-            return false;
-        };
-        let beyond = |una: Position| {
-            let sacked = self.board.bytes(una, end).unwrap_or(0);
-            end - una - Position::from(sacked) > Position::from(cwnd)
-        };
-        beyond(self.una)
-            && (next.sack.iter().next().is_some() || acked.is_some_and(|&most| !beyond(most.max(self.una))))
     }
 }

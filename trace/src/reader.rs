@@ -30,6 +30,8 @@ pub struct FlowRow {
     pub closed: bool,
     /// Which segments were sampled at all.
     pub sampled: Sampled,
+    /// Shift of the windows that the peer sends.
+    pub snd_wscale: Option<u8>,
 }
 
 /// What a session tells of the capture that was taken along with it.
@@ -109,7 +111,7 @@ impl TraceReader {
             .db
             .prepare(
                 "SELECT f.id, f.session_id, f.local_addr, f.local_port, f.remote_addr, f.remote_port, f.netns,
-                   f.first_ns, f.last_ns, f.closed, z.sample_mode
+                   f.first_ns, f.last_ns, f.closed, z.sample_mode, f.snd_wscale
                  FROM flows f JOIN sessions z ON z.id = f.session_id ORDER BY f.id",
             )
             .map_err(&err)?;
@@ -135,6 +137,7 @@ impl TraceReader {
                     "received" => Sampled::Received,
                     _ => Sampled::All,
                 },
+                snd_wscale: row.get::<_, Option<i64>>(11).map_err(&err)?.and_then(|shift| u8::try_from(shift).ok()),
             });
         }
         Ok(flows)

@@ -75,6 +75,7 @@ pub(crate) fn flow(local: &str, remote: &str) -> FlowRow {
         last_ns: 0,
         closed: false,
         sampled: Sampled::All,
+        snd_wscale: None,
     }
 }
 
