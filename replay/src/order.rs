@@ -39,7 +39,7 @@ pub(crate) struct Evidence<'a> {
     pub(crate) all: &'a [Packet],
     pub(crate) packets: &'a [FlowPacket],
     pub(crate) found: &'a [Found],
-    /// Of each packet which one it is seen again of; itself, where it is the first sighting.
+    /// Of each packet the first one of its transmission: of what it is seen again of, or a piece of. Itself, if it is.
     pub(crate) firsts: &'a [usize],
 }
 
@@ -47,6 +47,17 @@ impl Evidence<'_> {
     /// A packet of the flow.
     pub(crate) fn packet(&self, i: usize) -> &Packet {
         &self.all[self.packets[i].index as usize]
+    }
+
+    /// Of each first packet of a transmission how many sequence numbers that one takes.
+    pub(crate) fn spaces(&self) -> Vec<Position> {
+        let mut spaces = vec![0; self.packets.len()];
+        for (i, &first) in self.firsts.iter().enumerate() {
+            let (p, begin) = (self.packet(i), self.packet(first));
+            let end = Position::from(p.seq.wrapping_sub(begin.seq) as i32) + space(p.len, p.flags.0);
+            spaces[first] = end.max(spaces[first]);
+        }
+        spaces
     }
 }
 

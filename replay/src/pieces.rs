@@ -6,7 +6,7 @@
 use crate::order::Evidence;
 use crate::packet::{Packet, TcpFlags};
 
-/// Farther apart, pieces are not told from transmissions of their own.
+/// Farther apart, pieces are not told from transmissions of their own by time.
 const APART_NS: i64 = 10_000;
 /// TCP does not send twice within this.
 const AT_ONCE_NS: i64 = 100;
@@ -14,19 +14,26 @@ const AT_ONCE_NS: i64 = 100;
 /// Of each packet the first one of its transmission.
 pub(crate) fn begins(evidence: Evidence<'_>) -> Vec<usize> {
     let mut begins = evidence.firsts.to_vec();
-    let Some(gap_ns) = widest_gap(evidence) else { return begins };
-    let mut last: Option<usize> = None;
-    for (i, packet) in evidence.packets.iter().enumerate() {
-        if !packet.is_out || evidence.firsts[i] != i {
-            continue;
+    let sent: Vec<usize> =
+        (0..begins.len()).filter(|&i| evidence.packets[i].is_out && evidence.firsts[i] == i).collect();
+    let gaps = Gaps::new(evidence, &sent);
+    // the packets up to the first one that is none of these
+    let mut from = 0;
+    while from < sent.len() {
+        let first = evidence.packet(sent[from]);
+        let goes_on = |w: &[usize], gap_ns: Option<i64>| {
+            evidence.found[w[1]].sample().is_none()
+                && gap_ns.is_some_and(|gap| goes_on(evidence.packet(w[0]), evidence.packet(w[1]), first.len, gap))
+        };
+        let up_to = |gap_ns| from + 1 + sent[from..].windows(2).take_while(|w| goes_on(w, gap_ns)).count();
+        let mut to = up_to(gaps.pushed_ns);
+        if !is_pushed(evidence.packet(sent[to - 1])) {
+            to = up_to(gaps.close_ns);
         }
-        if let Some(before) = last {
-            let (p, first) = (evidence.packet(before), evidence.packet(begins[before]));
-            if evidence.found[i].sample().is_none() && goes_on(p, evidence.packet(i), first.len, gap_ns) {
-                begins[i] = begins[before];
-            }
+        for &i in &sent[from..to] {
+            begins[i] = sent[from];
         }
-        last = Some(i);
+        from = to;
     }
     // what is seen again is where its first sighting is
     for i in 0..begins.len() {
@@ -35,33 +42,55 @@ pub(crate) fn begins(evidence: Evidence<'_>) -> Vec<usize> {
     begins
 }
 
-/// The widest gap between two pieces of one sampled segment, doubled. Where the capture shows none: closer to each other
-/// than TCP sends, if its times tell. `None`: they do not.
-fn widest_gap(evidence: Evidence<'_>) -> Option<i64> {
-    let sent = (0..evidence.packets.len()).filter(|&i| evidence.packets[i].is_out && evidence.firsts[i] == i);
-    let sent: Vec<usize> = sent.collect();
-    let pieces = sent.windows(2).filter(|w| {
-        let own = evidence.found[w[0]].sample();
-        own.is_some() && own == evidence.found[w[1]].sample()
-    });
-    let gaps = pieces.filter_map(|w| evidence.packet(w[1]).ts_ns?.checked_sub(evidence.packet(w[0]).ts_ns?));
-    let widest = gaps.filter(|&gap| gap <= APART_NS).max().map(|gap| gap.saturating_mul(2));
-    let fine = || sent.iter().any(|&i| evidence.packet(i).ts_ns.is_some_and(|t| t % 1_000 != 0));
-    widest.or_else(|| fine().then_some(AT_ONCE_NS))
+/// How far apart pieces of one segment are.
+struct Gaps {
+    /// At most, where nothing else tells; `None`: times do not.
+    close_ns: Option<i64>,
+    /// At most, where PSH ends a segment; `None`: it does not end each that was cut.
+    pushed_ns: Option<i64>,
+}
+
+impl Gaps {
+    /// As those of sampled segments are.
+    fn new(evidence: Evidence<'_>, sent: &[usize]) -> Gaps {
+        let own = |i: usize| evidence.found[i].sample();
+        let (mut close, mut widest, mut pushed) = (None, None, true);
+        for pieces in sent.chunk_by(|&a, &b| own(a).is_some() && own(a) == own(b)).filter(|c| c.len() > 1) {
+            for w in pieces.windows(2) {
+                let (p, next) = (evidence.packet(w[0]), evidence.packet(w[1]));
+                let gap = p.ts_ns.zip(next.ts_ns).and_then(|(p, next)| next.checked_sub(p));
+                close = close.max(gap.filter(|&gap| gap <= APART_NS));
+                widest = widest.max(gap);
+            }
+            // since Linux 5.5 the last piece of each has it (`tcp_write_xmit`)
+            pushed &= pieces.last().is_some_and(|&last| is_pushed(evidence.packet(last)));
+        }
+        let fine = || sent.iter().any(|&i| evidence.packet(i).ts_ns.is_some_and(|t| t % 1_000 != 0));
+        let twice = |gap: i64| gap.saturating_mul(2);
+        Gaps {
+            close_ns: close.map(twice).or_else(|| fine().then_some(AT_ONCE_NS)),
+            pushed_ns: widest.map(twice).filter(|_| pushed),
+        }
+    }
+}
+
+/// Does a segment that was cut end with this piece?
+fn is_pushed(p: &Packet) -> bool {
+    p.flags.0 & (TcpFlags::FIN.0 | TcpFlags::PSH.0) != 0
 }
 
 /// Is a packet the next piece of what another one is a piece of? All but the last are as long as the first, and the
 /// last alone has PSH or FIN (`tcp_gso_segment`).
 fn goes_on(p: &Packet, next: &Packet, first_len: u32, gap_ns: i64) -> bool {
-    let is_last = p.flags.0 & (TcpFlags::FIN.0 | TcpFlags::PSH.0) != 0;
     let ids = p.ip_id.zip(next.ip_id);
     p.len == first_len
         && (1..=first_len).contains(&next.len)
-        && !is_last
+        && !is_pushed(p)
         && next.seq == p.seq.wrapping_add(p.len)
         && (next.ack, next.tsval, next.tsecr) == (p.ack, p.tsval, p.tsecr)
         && ids.is_none_or(|(p, next)| next == p.wrapping_add(1))
         && p.ts_ns
             .zip(next.ts_ns)
-            .is_some_and(|(p, next)| next.checked_sub(p).is_some_and(|gap| (0..=gap_ns).contains(&gap)))
+            .and_then(|(p, next)| next.checked_sub(p))
+            .is_some_and(|gap| (0..=gap_ns).contains(&gap))
 }

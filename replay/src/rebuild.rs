@@ -58,7 +58,10 @@ pub(crate) fn rebuild(
     let has_edges = samples.iter().any(|s| s.snd_nxt.is_some() && s.snd_una.is_some());
     let Some(&begin) = edges.first() else { return known };
     let echoes = Echoes::new(begin.una, begin.nxt, all, packets);
-    let firsts = copies::firsts(all, packets, copies);
+    let mut firsts = copies::firsts(all, packets, copies);
+    if flow.sampled == Sampled::Changes {
+        firsts = pieces::begins(Evidence { samples, edges: &edges, all, packets, found, firsts: &firsts });
+    }
     let evidence = Evidence { samples, edges: &edges, all, packets, found, firsts: &firsts };
     let places = places(evidence, clocks, &echoes, flow);
     let mut own: Vec<(usize, usize)> =
@@ -97,8 +100,7 @@ pub(crate) fn rebuild(
             replay.packet(&all[packets[p].index as usize], packets[p].is_out, limit);
         }
     }
-    let begins = if flow.sampled == Sampled::Changes { pieces::begins(evidence) } else { firsts };
-    for (i, &first) in begins.iter().enumerate().filter(|&(i, &first)| i != first && found[i].sample().is_none()) {
+    for (i, &first) in firsts.iter().enumerate().filter(|&(i, &first)| i != first && found[i].sample().is_none()) {
         known[i] = known[first];
     }
     known

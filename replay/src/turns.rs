@@ -4,6 +4,8 @@
 //! Holds for a capture of the sender's own host: what it received passes the tap before TCP takes it, what it sent
 //! after TCP did. Owns that order; must not know what follows from it for the window, nor how samples were found.
 
+use std::collections::HashMap;
+
 use crate::echoes::Echoes;
 use crate::order::{Evidence, Place, Rising};
 use crate::packet::Packet;
@@ -33,6 +35,8 @@ struct Turn {
     low: Axis,
     high: Axis,
     own: Option<usize>,
+    /// The sequence numbers that it takes, all pieces of it.
+    space: Position,
 }
 
 /// What the order is made from.
@@ -77,8 +81,9 @@ impl Turns<'_> {
     /// far as matches tell, or has no times.
     pub(crate) fn places(&self) -> Option<Vec<Place>> {
         let delays = self.delays()?;
-        let received = self.turns(false, (0, 0))?;
-        let sent = self.turns(true, delays)?;
+        let spaces = self.evidence.spaces();
+        let received = self.turns(false, (0, 0), &spaces)?;
+        let sent = self.turns(true, delays, &spaces)?;
         let begin = self.evidence.edges.first()?;
         let mut state = State {
             una: begin.una,
@@ -125,7 +130,24 @@ impl Turns<'_> {
         for q in received.get(queue..)? {
             self.take(q, &mut state);
         }
-        Some(state.places)
+        Some(self.with_pieces(&state.places))
+    }
+
+    /// Adds the other packets of each transmission.
+    fn with_pieces(&self, places: &[Place]) -> Vec<Place> {
+        let mut others: HashMap<usize, Vec<usize>> = HashMap::new();
+        let found = &self.evidence.found;
+        for (i, &first) in self.evidence.firsts.iter().enumerate() {
+            if i != first && found[i].sample().is_none() {
+                others.entry(first).or_default().push(i);
+            }
+        }
+        let with = |place: &Place| {
+            let pieces = others.remove(&place.packet).unwrap_or_default();
+            let place = *place;
+            std::iter::once(place).chain(pieces.into_iter().map(move |packet| Place { packet, ..place }))
+        };
+        places.iter().flat_map(with).collect()
     }
 
     /// How far everything received up to each of these allows to send: by acknowledgment, and by the peer's window.
@@ -152,7 +174,7 @@ impl Turns<'_> {
     /// those after it? (TCP sends a FIN regardless of cwnd.)
     fn has_no_room(&self, o: &Turn, q: &Turn, most: Option<Promise>, state: &State) -> bool {
         let p = self.evidence.packet(o.packet);
-        let end = nearest(p.seq, state.nxt) + Position::from(p.len);
+        let end = nearest(p.seq, state.nxt) + o.space - Position::from(p.flags.fin());
         let Some(most) = most.filter(|_| p.len > 0 && end > state.nxt) else { return false };
         let is_beyond = |right: Option<Position>| right.is_some_and(|right| end > right);
         if is_beyond(state.right) && !is_beyond(most.right) {
@@ -181,7 +203,7 @@ impl Turns<'_> {
     }
 
     /// One direction's packets with what the samples leave open for each.
-    fn turns(&self, is_out: bool, (least_ns, most_ns): (i64, i64)) -> Option<Vec<Turn>> {
+    fn turns(&self, is_out: bool, (least_ns, most_ns): (i64, i64), spaces: &[Position]) -> Option<Vec<Turn>> {
         let begin = self.evidence.edges.first()?;
         let (mut end_at, mut ack_at) = (begin.nxt, begin.una);
         let mut turns = Vec::new();
@@ -201,7 +223,7 @@ impl Turns<'_> {
             if p.flags.rst() {
             } else if is_out {
                 let start = nearest(p.seq, end_at);
-                let end = start + space(p.len, p.flags.0);
+                let end = start + spaces[i];
                 if own.is_none() {
                     low = 2 * self.rising.before_sent(start);
                     high = if start >= end_at { 2 * self.rising.knows_sent(start) } else { high };
@@ -220,7 +242,7 @@ impl Turns<'_> {
                 }
                 ack_at = ack_at.max(ack);
             }
-            turns.push(Turn { packet: i, at_ns, low, high, own });
+            turns.push(Turn { packet: i, at_ns, low, high, own, space: spaces[i] });
         }
         // each direction is a queue
         let mut low = 0;
@@ -296,7 +318,7 @@ impl Turns<'_> {
         if p.flags.rst() {
             return;
         }
-        state.nxt = state.nxt.max(nearest(p.seq, state.nxt) + space(p.len, p.flags.0));
+        state.nxt = state.nxt.max(nearest(p.seq, state.nxt) + o.space);
         if p.flags.ack() {
             // what is missing in the capture was taken up, too
             let ack = state.rcv.map_or_else(|| (1 << 40) + Position::from(p.ack), |rcv| nearest(p.ack, rcv));
