@@ -5,6 +5,8 @@
 
 use crate::order::Evidence;
 use crate::packet::{Packet, TcpFlags};
+use crate::rebuild::Edges;
+use crate::seq::{Position, nearest};
 
 /// Farther apart, pieces are not told from transmissions of their own by time.
 const APART_NS: i64 = 10_000;
@@ -17,12 +19,15 @@ pub(crate) fn begins(evidence: Evidence<'_>) -> Vec<usize> {
     let sent: Vec<usize> =
         (0..begins.len()).filter(|&i| evidence.packets[i].is_out && evidence.firsts[i] == i).collect();
     let gaps = Gaps::new(evidence, &sent);
+    let mut rooms = Rooms::new(evidence);
     // the packets up to the first one that is none of these
     let mut from = 0;
     while from < sent.len() {
         let first = evidence.packet(sent[from]);
+        let room = rooms.at(evidence, sent[from]);
         let goes_on = |w: &[usize], gap_ns: Option<i64>| {
             evidence.found[w[1]].sample().is_none()
+                && room.is_none_or(|room| room >= end_from(first, evidence.packet(w[1])))
                 && gap_ns.is_some_and(|gap| goes_on(evidence.packet(w[0]), evidence.packet(w[1]), first.len, gap))
         };
         let up_to = |gap_ns| from + 1 + sent[from..].windows(2).take_while(|w| goes_on(w, gap_ns)).count();
@@ -40,6 +45,48 @@ pub(crate) fn begins(evidence: Evidence<'_>) -> Vec<usize> {
         begins[i] = begins[begins[i]];
     }
     begins
+}
+
+/// How far a packet ends behind the beginning of another one.
+fn end_from(first: &Packet, p: &Packet) -> u32 {
+    p.seq.wrapping_sub(first.seq).wrapping_add(p.len)
+}
+
+/// How much cwnd allows to send at once, by what had been received before in the capture.
+struct Rooms {
+    edges: Edges,
+    /// Which packets and samples came before.
+    packets: usize,
+    samples: usize,
+}
+
+impl Rooms {
+    fn new(evidence: Evidence<'_>) -> Rooms {
+        let begin = evidence.edges.first().copied().unwrap_or(Edges { nxt: 0, una: 0 });
+        Rooms { edges: begin, packets: 0, samples: 0 }
+    }
+
+    /// From the beginning of a packet that was sent, no earlier than those of the calls before; `None`: not known.
+    fn at(&mut self, evidence: Evidence<'_>, i: usize) -> Option<u32> {
+        for packet in self.packets..i {
+            let p = evidence.packet(packet);
+            if !evidence.packets[packet].is_out && p.flags.ack() && !p.flags.rst() {
+                self.edges.una = self.edges.una.max(nearest(p.ack, self.edges.una));
+            }
+            if p.sack.iter().next().is_some() {
+                // what is selectively acknowledged makes room as well
+                self.edges.una = self.edges.una.max(self.edges.nxt);
+            }
+        }
+        self.packets = i;
+        let start = nearest(evidence.packet(i).seq, self.edges.nxt);
+        self.edges.nxt = self.edges.nxt.max(start);
+        while evidence.edges.get(self.samples).is_some_and(|at| at.nxt <= start) {
+            self.samples += 1;
+        }
+        let cwnd = evidence.samples[self.samples.checked_sub(1)?].cwnd_bytes?;
+        u32::try_from((self.edges.una + Position::from(cwnd) - start).max(0)).ok()
+    }
 }
 
 /// How far apart pieces of one segment are.

@@ -32,6 +32,8 @@ struct Turn {
     packet: usize,
     /// When it passed the tap; of what waited in a queue, when it would have without.
     at_ns: i64,
+    /// When it did.
+    seen_ns: i64,
     low: Axis,
     high: Axis,
     own: Option<usize>,
@@ -116,7 +118,7 @@ impl Turns<'_> {
                 if must || self.answers(o, &state) || self.has_no_room(o, q, most, &state) {
                     // it made the sender send this one
                     done_ns = done_ns.max(o.at_ns);
-                } else if alone_ns <= o.at_ns {
+                } else if alone_ns <= o.at_ns || (alone_ns <= o.seen_ns && self.is_idle(o, q, &state)) {
                     done_ns = alone_ns;
                 } else if q.at_ns >= o.at_ns.saturating_sub(BATCH_NS) {
                     break;
@@ -242,7 +244,7 @@ impl Turns<'_> {
                 }
                 ack_at = ack_at.max(ack);
             }
-            turns.push(Turn { packet: i, at_ns, low, high, own, space: spaces[i] });
+            turns.push(Turn { packet: i, at_ns, seen_ns: ts_ns, low, high, own, space: spaces[i] });
         }
         // each direction is a queue
         let mut low = 0;
@@ -273,6 +275,12 @@ impl Turns<'_> {
         });
         let stamps = self.echoes.stamp(q.packet).zip(self.echoes.stamp(o.packet));
         data || stamps.is_some_and(|(q, o)| q > o)
+    }
+
+    /// Has the peer got all that was sent before? Then what is sent next finds no queue to wait in.
+    fn is_idle(&self, o: &Turn, q: &Turn, state: &State) -> bool {
+        let (sent, received) = (self.evidence.packet(o.packet), self.evidence.packet(q.packet));
+        received.flags.ack() && nearest(received.ack, state.nxt) >= nearest(sent.seq, state.nxt)
     }
 
     /// Does the sent packet acknowledge, or carry back, what was not yet taken up?
