@@ -57,8 +57,7 @@ pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], us
                 before as u32
             }
             None => {
-                let looks = (packet.is_out, p.seq, p.ack, p.len, p.flags.0, p.tsval, p.tsecr, p.ip_id);
-                let seen = unsampled.entry(looks).or_default();
+                let seen = unsampled.entry(looks(p, packet.is_out)).or_default();
                 let Some(same) = seen.iter_mut().find(|one| one.iter().all(|q| are_one(p, q, usual))) else {
                     seen.push(vec![p]);
                     number.push(0);
@@ -70,6 +69,28 @@ pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], us
         });
     }
     number
+}
+
+/// Of each packet which one it is seen again of, by these numbers of sightings; itself, where it is the first.
+pub(crate) fn firsts(all: &[Packet], packets: &[FlowPacket], copies: &[u32]) -> Vec<usize> {
+    let mut firsts: Vec<usize> = (0..packets.len()).collect();
+    if copies.iter().all(|&c| c == 0) {
+        return firsts;
+    }
+    let mut latest: HashMap<Looks, usize> = HashMap::new();
+    for (i, (packet, &copy)) in packets.iter().zip(copies).enumerate() {
+        let looks = looks(&all[packet.index as usize], packet.is_out);
+        if copy == 0 {
+            latest.insert(looks, i);
+        } else if let Some(&first) = latest.get(&looks) {
+            firsts[i] = first;
+        }
+    }
+    firsts
+}
+
+fn looks(p: &Packet, is_out: bool) -> Looks {
+    (is_out, p.seq, p.ack, p.len, p.flags.0, p.tsval, p.tsecr, p.ip_id)
 }
 
 /// Are two packets that look alike one? Duplicate ACKs, and a SYN-ACK that was asked for twice, can be alike and close.

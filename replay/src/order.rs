@@ -3,8 +3,8 @@
 //! By the numbers themselves where they tell: a sample whose `snd_una` is below an acknowledgment was taken before
 //! it, one that knows of a byte after that was sent. By time within what they leave open. Must not know files.
 
-use tcpprobe_trace::reader::SampleRow;
-use tcpprobe_trace::sample::{Kind, Phase};
+use tcpprobe_trace::reader::{FlowRow, SampleRow};
+use tcpprobe_trace::sample::{Kind, Phase, Sampled};
 
 use crate::clocks::{Clocks, Delay};
 use crate::echoes::Echoes;
@@ -14,6 +14,7 @@ use crate::rebuild::{Edges, edges_of};
 use crate::seq::{Position, nearest};
 use crate::sightings::{FlowPacket, space};
 use crate::times::times;
+use crate::turns::Turns;
 
 /// Where a packet without a sample stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,22 +30,52 @@ pub(crate) struct Place {
 /// An estimate of time is no better than this.
 const ROUGHLY_NS: i64 = 2_000_000;
 
+/// What is known of a flow, by sample and by packet.
+#[derive(Clone, Copy)]
+pub(crate) struct Evidence<'a> {
+    pub(crate) samples: &'a [SampleRow],
+    /// The edges at each sample.
+    pub(crate) edges: &'a [Edges],
+    pub(crate) all: &'a [Packet],
+    pub(crate) packets: &'a [FlowPacket],
+    pub(crate) found: &'a [Found],
+    /// Of each packet the first one of its transmission: of what it is seen again of, or a piece of. Itself, if it is.
+    pub(crate) firsts: &'a [usize],
+}
+
+impl Evidence<'_> {
+    /// A packet of the flow.
+    pub(crate) fn packet(&self, i: usize) -> &Packet {
+        &self.all[self.packets[i].index as usize]
+    }
+
+    /// Of each first packet of a transmission how many sequence numbers that one takes.
+    pub(crate) fn spaces(&self) -> Vec<Position> {
+        let mut spaces = vec![0; self.packets.len()];
+        for (i, &first) in self.firsts.iter().enumerate() {
+            let (p, begin) = (self.packet(i), self.packet(first));
+            let end = Position::from(p.seq.wrapping_sub(begin.seq) as i32) + space(p.len, p.flags.0);
+            spaces[first] = end.max(spaces[first]);
+        }
+        spaces
+    }
+}
+
 /// The places of all packets without a sample, in the sender's order. Those of which nothing can be said are left out.
-pub(crate) fn places(
-    samples: &[SampleRow],
-    edges: &[Edges],
-    all: &[Packet],
-    packets: &[FlowPacket],
-    found: &[Found],
-    clocks: &Clocks,
-    echoes: &Echoes,
-) -> Vec<Place> {
+pub(crate) fn places(evidence: Evidence<'_>, clocks: &Clocks, echoes: &Echoes, flow: &FlowRow) -> Vec<Place> {
+    let Evidence { samples, edges, all, packets, found, .. } = evidence;
     let rising = Rising::new(samples, edges);
     let times = times(samples, all, packets, found, clocks, || {
         let mut delays: Vec<i64> = aligned(samples, all, packets).into_iter().map(|d| d.delay_ns).collect();
         let middle = delays.len() / 2;
         (!delays.is_empty()).then(|| *delays.select_nth_unstable(middle).1)
     });
+    if flow.sampled == Sampled::Changes
+        && let Some(places) =
+            (Turns { evidence, echoes, rising: &rising, times: &times, wscale: flow.snd_wscale }).places()
+    {
+        return places;
+    }
     let mut places = Vec::new();
     // without a time a packet stands behind the last one of the capture that has a sample
     let mut last: Option<(usize, i64)> = None;
@@ -142,7 +173,7 @@ impl Seen {
 }
 
 /// Time and edges of the samples. None of them goes back, but for clocks of several processors and traces of others.
-struct Rising {
+pub(crate) struct Rising {
     at: Vec<i64>,
     una: Vec<Position>,
     nxt: Vec<Position>,
@@ -151,7 +182,7 @@ struct Rising {
 }
 
 impl Rising {
-    fn new(samples: &[SampleRow], edges: &[Edges]) -> Rising {
+    pub(crate) fn new(samples: &[SampleRow], edges: &[Edges]) -> Rising {
         fn rising(values: impl Iterator<Item = i64>) -> Vec<i64> {
             let mut most = i64::MIN;
             let at_least = |v: i64| {
@@ -211,6 +242,27 @@ fn about_to_acknowledge(s: &SampleRow) -> Option<u32> {
 }
 
 impl Rising {
+    /// How many samples were surely taken before a number was sent, or what begins at it.
+    pub(crate) fn before_sent(&self, start: Position) -> usize {
+        self.nxt.partition_point(|&v| v < start)
+    }
+
+    /// How many were taken when nothing had been sent from this number on.
+    pub(crate) fn knows_sent(&self, start: Position) -> usize {
+        self.nxt.partition_point(|&v| v <= start)
+    }
+
+    /// How many were taken when what ends there was not yet acknowledged.
+    pub(crate) fn not_acknowledged(&self, end: Position) -> usize {
+        self.una.partition_point(|&v| v < end)
+    }
+
+    /// Before which sample the first ACK of so much stands.
+    pub(crate) fn first_acknowledged(&self, position: Position, ack: u32) -> usize {
+        let knows = self.not_acknowledged(position);
+        if knows < self.una.len() && self.is_merged(knows, ack) { knows - 1 } else { knows }
+    }
+
     /// Is the sample before the first one that knows of an ACK about to acknowledge more? Then the ACK was merged into
     /// that one while it waited (`tcp_add_to_backlog`), or it never came to TCP: nothing of its own was processed.
     fn is_merged(&self, knows: usize, ack: u32) -> bool {

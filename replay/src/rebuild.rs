@@ -5,14 +5,16 @@
 //! for TCP, and at the peer's end everything is half a round trip off. [`crate::order`] puts each packet between two
 //! samples; here their effects are played. Must not know files.
 
-use tcpprobe_trace::reader::SampleRow;
-use tcpprobe_trace::sample::{Kind, Phase};
+use tcpprobe_trace::reader::{FlowRow, SampleRow};
+use tcpprobe_trace::sample::{Kind, Phase, Sampled};
 
 use crate::clocks::Clocks;
+use crate::copies;
 use crate::echoes::Echoes;
 use crate::matching::Found;
-use crate::order::places;
+use crate::order::{Evidence, places};
 use crate::packet::Packet;
+use crate::pieces;
 use crate::scoreboard::Scoreboard;
 use crate::seq::{Position, nearest};
 use crate::sightings::{FlowPacket, space};
@@ -40,22 +42,28 @@ pub(crate) struct Edges {
 /// Beyond the last sample nothing is known of what comes.
 const NO_LIMIT: Edges = Edges { nxt: Position::MAX, una: Position::MAX };
 
-/// Replays a flow; what is known at each of its packets, in the order of the capture. `before_only`: samples are taken
-/// of received segments alone, before each is processed, so that what is sent meanwhile has the state of the next one.
+/// Replays a flow; what is known at each of its packets, in the order of the capture. Where samples are taken of
+/// received segments alone, before each is processed, what is sent meanwhile has the state of the next one.
 pub(crate) fn rebuild(
     samples: &[SampleRow],
     all: &[Packet],
     packets: &[FlowPacket],
     found: &[Found],
     clocks: &Clocks,
-    before_only: bool,
+    flow: &FlowRow,
+    copies: &[u32],
 ) -> Vec<Known> {
     let mut known = vec![Known::default(); packets.len()];
     let edges = edges_of(samples);
     let has_edges = samples.iter().any(|s| s.snd_nxt.is_some() && s.snd_una.is_some());
     let Some(&begin) = edges.first() else { return known };
     let echoes = Echoes::new(begin.una, begin.nxt, all, packets);
-    let places = places(samples, &edges, all, packets, found, clocks, &echoes);
+    let mut firsts = copies::firsts(all, packets, copies);
+    if flow.sampled == Sampled::Changes {
+        firsts = pieces::begins(Evidence { samples, edges: &edges, all, packets, found, firsts: &firsts });
+    }
+    let evidence = Evidence { samples, edges: &edges, all, packets, found, firsts: &firsts };
+    let places = places(evidence, clocks, &echoes, flow);
     let mut own: Vec<(usize, usize)> =
         found.iter().enumerate().filter_map(|(p, f)| Some((f.sample()? as usize, p))).collect();
     own.sort_unstable();
@@ -67,9 +75,12 @@ pub(crate) fn rebuild(
             let packet = packets[place.packet];
             let p = &all[packet.index as usize];
             known[place.packet].at_ns = Some(place.at_ns);
+            if packet.is_out {
+                replay.stands_at(p, limit);
+            }
             if let Some(last) = slot.checked_sub(1) {
                 let at = replay.echoed(&echoes, place.packet, packet.is_out, edges[last], limit);
-                let next = before_only && packet.is_out && slot < samples.len();
+                let next = flow.sampled == Sampled::Received && packet.is_out && slot < samples.len();
                 let sample = if next { slot } else { last };
                 known[place.packet] = Known { at_ns: Some(place.at_ns), ..replay.known(sample, at) };
             }
@@ -88,6 +99,9 @@ pub(crate) fn rebuild(
         for &(_, p) in first.take_while(|o| o.0 == slot) {
             replay.packet(&all[packets[p].index as usize], packets[p].is_out, limit);
         }
+    }
+    for (i, &first) in firsts.iter().enumerate().filter(|&(i, &first)| i != first && found[i].sample().is_none()) {
+        known[i] = known[first];
     }
     known
 }
@@ -158,6 +172,13 @@ impl Replay {
                 let nxt = within(self.at.nxt, echoes.nxt_at(packet), last.nxt, limit.nxt);
                 Edges { nxt: nxt.max(self.at.una), ..self.at }
             }
+        }
+    }
+
+    /// An acknowledgment without data has the number of what is sent next, unless it probes the peer.
+    fn stands_at(&mut self, p: &Packet, limit: Edges) {
+        if !p.flags.rst() && space(p.len, p.flags.0) == 0 {
+            self.sent(p.seq, 0, limit);
         }
     }
 

@@ -19,7 +19,7 @@ use crate::rebuild::{Known, rebuild};
 use crate::sightings::{Direction, FlowPacket, holes_before};
 
 /// A packet passes the tap of its own host within this, if no queue holds it.
-const SAME_HOST_NS: i64 = 1_000_000;
+pub(crate) const SAME_HOST_NS: i64 = 1_000_000;
 /// No more ACKs than these wait for an application.
 const MOST_MERGED: u16 = 64;
 
@@ -171,7 +171,7 @@ pub(crate) fn rows(
     let ends = Ends::of(flow, samples);
     let made_it = ends.accepted.then(|| last_of_handshake(samples, all, packets, found)).flatten();
     let copies = copies::number(all, packets, found, *copies);
-    let known = rebuild(samples, all, packets, found, clocks, flow.sampled == Sampled::Received);
+    let known = rebuild(samples, all, packets, found, clocks, flow, &copies);
     let mut rows: Vec<PacketRow> = packets
         .iter()
         .enumerate()

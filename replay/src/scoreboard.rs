@@ -41,6 +41,11 @@ impl Scoreboard {
         self.unknown_up_to = self.unknown_up_to.filter(|&end| end > una);
     }
 
+    /// How far a stream goes on without a gap from here.
+    pub(crate) fn reach(&self, from: Position) -> Position {
+        self.ranges.first().filter(|r| r.0 <= from).map_or(from, |r| r.1.max(from))
+    }
+
     /// How many bytes of a window; `None` where a cut option hides it.
     pub(crate) fn bytes(&self, una: Position, nxt: Position) -> Option<u32> {
         let sum: Position = self.ranges.iter().map(|r| (r.1.min(nxt) - r.0.max(una)).max(0)).sum();

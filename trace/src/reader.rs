@@ -30,6 +30,8 @@ pub struct FlowRow {
     pub closed: bool,
     /// Which segments were sampled at all.
     pub sampled: Sampled,
+    /// Shift of the windows that the peer sends.
+    pub snd_wscale: Option<u8>,
 }
 
 /// What a session tells of the capture that was taken along with it.
@@ -84,7 +86,13 @@ pub struct SampleRow {
     pub sk_state: Option<u8>,
     /// Payload bytes sent so far, 64 bits: they tell how far the sequence numbers went where samples are missing.
     pub bytes_sent: Option<i64>,
+    /// How many bytes cwnd allows in flight (`snd_cwnd` full segments of `mss`), in Open, Disorder and CWR. Read only of
+    /// flows of which changes alone were sampled: up to the next sample it is known to stay.
+    pub cwnd_bytes: Option<u32>,
 }
+
+/// `ca_state` from which on the kernel holds segments for lost (`TCP_CA_Recovery`).
+const RECOVERY: i64 = 3;
 
 /// A trace opened for reading.
 pub struct TraceReader {
@@ -105,7 +113,7 @@ impl TraceReader {
             .db
             .prepare(
                 "SELECT f.id, f.session_id, f.local_addr, f.local_port, f.remote_addr, f.remote_port, f.netns,
-                   f.first_ns, f.last_ns, f.closed, z.sample_mode
+                   f.first_ns, f.last_ns, f.closed, z.sample_mode, f.snd_wscale
                  FROM flows f JOIN sessions z ON z.id = f.session_id ORDER BY f.id",
             )
             .map_err(&err)?;
@@ -131,6 +139,7 @@ impl TraceReader {
                     "received" => Sampled::Received,
                     _ => Sampled::All,
                 },
+                snd_wscale: row.get::<_, Option<i64>>(11).map_err(&err)?.and_then(|shift| u8::try_from(shift).ok()),
             });
         }
         Ok(flows)
@@ -181,6 +190,7 @@ impl TraceReader {
             laps.push((row.get(1).map_err(&err)?, row.get::<_, Option<i64>>(17).map_err(&err)?.unwrap_or(0)));
             samples.push(self.sample(row)?);
         }
+        self.read_windows(flow_id, &mut samples)?;
         // the writer keeps this order; a trace of someone else may not
         if !samples.is_sorted_by_key(|s: &SampleRow| s.serial) {
             samples.sort_by_key(|s| s.serial);
@@ -188,6 +198,31 @@ impl TraceReader {
         }
         count_rounds(&mut samples, &laps);
         Ok(samples)
+    }
+
+    /// Adds `cwnd_bytes` to the samples of a flow, in the order of their ids, where changes alone were sampled.
+    fn read_windows(&self, flow_id: i64, samples: &mut [SampleRow]) -> Result<()> {
+        let err = failed(&self.path, "cannot read the samples' windows");
+        // of other flows it finds nothing, and looks at no sample
+        let mut statement = self
+            .db
+            .prepare_cached(
+                "SELECT r.id, a.snd_cwnd * d.mss
+                 FROM flows f JOIN sessions z ON z.id = f.session_id JOIN sample_rows r ON r.flow_id = f.id
+                   JOIN ack_rows a ON a.id = r.ack_id JOIN seldom_rows d ON d.id = a.seldom_id
+                 WHERE f.id = ?1 AND z.sample_mode = 'cwnd' AND d.ca_state < ?2 ORDER BY r.id",
+            )
+            .map_err(&err)?;
+        let mut rows = statement.query([flow_id, RECOVERY]).map_err(&err)?;
+        let mut rest = samples.iter_mut();
+        while let Some(row) = rows.next().map_err(&err)? {
+            let id: i64 = row.get(0).map_err(&err)?;
+            let bytes: Option<i64> = row.get(1).map_err(&err)?;
+            if let Some(sample) = rest.find(|s| s.id == id) {
+                sample.cwnd_bytes = bytes.and_then(|b| u32::try_from(b).ok()).filter(|&b| b > 0);
+            }
+        }
+        Ok(())
     }
 
     fn sample(&self, row: &Row<'_>) -> Result<SampleRow> {
@@ -223,6 +258,7 @@ impl TraceReader {
             snd_una: snd_nxt.zip(in_flight).map(|(nxt, bytes)| nxt.wrapping_sub(bytes)),
             bytes_sent: get(12)?,
             sk_state: get(13)?.and_then(|s| u8::try_from(s).ok()),
+            cwnd_bytes: None,
         })
     }
 

@@ -75,6 +75,7 @@ pub(crate) fn flow(local: &str, remote: &str) -> FlowRow {
         last_ns: 0,
         closed: false,
         sampled: Sampled::All,
+        snd_wscale: None,
     }
 }
 
@@ -100,5 +101,6 @@ pub(crate) fn sample(serial: u64, p: &Packet, is_out: bool) -> SampleRow {
         snd_una: Some(0),
         sk_state: None,
         bytes_sent: None,
+        cwnd_bytes: None,
     }
 }

@@ -11,9 +11,16 @@ use tcpprobe_fixtures::sim::world::World;
 use crate::{joined, number, seeds};
 
 /// Recordings of each world.
-const SEEDS: u64 = 4;
+const SEEDS: u64 = 8;
 /// Of 1000 packets, how many have the true edges, and the true bytes in flight.
 const FLOOR: u64 = 990;
+/// The same where a poll of the card brings up to eight packets past the tap before TCP takes the first, and nothing
+/// names the one that made TCP send: in recovery cwnd does not bound what is sent, segments of one size leave room for
+/// either, a slow path's host is full and waits for itself, times are cut to microseconds. Off by one ACK, then.
+const IN_BATCHES: u64 = 980;
+/// The same where the application holds its socket for milliseconds while a near peer answers within microseconds: the
+/// ACKs that wait are merged into one (`tcp_add_to_backlog`), and the capture shows them as if each had been taken up.
+const MERGED: u64 = 940;
 /// Faults that are shown.
 const MOST_SHOWN: usize = 20;
 
@@ -26,6 +33,16 @@ pub(crate) fn can_be_told(world: &World) -> bool {
         && (tap.drops, tap.from_ns) == (0, 0)
         && world.hosts.dropped_after_tap == 0
         && !tap.steps
+}
+
+/// How many of a world's packets have to be right, of 1000.
+fn floor(world: &World) -> u64 {
+    match world.name {
+        "busy_near" | "busy_unstamped" => MERGED,
+        "harsh" | "harsh_functions" | "harsh_unstamped" => IN_BATCHES,
+        "crowded_unstamped" | "long" | "microseconds" | "no_gro" => IN_BATCHES,
+        _ => FLOOR,
+    }
 }
 
 /// Are the edges that the join rebuilds from the thinned trace those of the full one?
@@ -57,7 +74,7 @@ pub(crate) fn is_near(world: &'static World) -> Result<()> {
     }
     eprintln!("thinned {}: {near:?}", world.name);
     for (name, n) in [("snd_una", near.una), ("snd_nxt", near.nxt), ("bytes_in_flight", near.in_flight)] {
-        ensure!(n * 1000 >= near.packets * FLOOR, "{name} is true at {n} of {} packets\n{words}", near.packets);
+        ensure!(n * 1000 >= near.packets * floor(world), "{name} is true at {n} of {} packets\n{words}", near.packets);
     }
     Ok(())
 }
