@@ -94,7 +94,16 @@ mod tests {
     use super::*;
 
     fn at(start: i64, end: i64, ip_id: u16) -> Sighting {
-        Sighting { start, end, ack: 1, flags: 16, tsval: None, ts_ns: None, ip_id: Some(ip_id), place: None }
+        Sighting {
+            start: start.into(),
+            end: end.into(),
+            ack: 1,
+            flags: 16,
+            tsval: None,
+            ts_ns: None,
+            ip_id: Some(ip_id),
+            place: None,
+        }
     }
 
     #[test]

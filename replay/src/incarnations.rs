@@ -89,15 +89,15 @@ struct Reach {
 impl Reach {
     fn of(samples: &[SampleRow]) -> Reach {
         let edges = edges_of(samples);
-        let low = edges.iter().map(|e| e.una).min().unwrap_or(0);
+        let low = edges.iter().map(|e| e.una).min().unwrap_or(Position::MIN);
         let high = edges.iter().map(|e| e.nxt).max().unwrap_or(Position::MAX);
-        Reach { low: low - Position::from(FAR), high: high.saturating_add(Position::from(FAR)) }
+        Reach { low: low - i64::from(FAR), high: high + i64::from(FAR) }
     }
 
     /// Can the socket have been at this number?
     fn has(&self, seq: u32) -> bool {
-        let room = self.high.saturating_sub(self.low);
-        Position::from(seq.wrapping_sub(self.low as u32)) <= room
+        let room = self.high - self.low;
+        i64::from(seq.wrapping_sub(self.low.seq())) <= room
     }
 }
 
@@ -107,9 +107,9 @@ mod tests {
 
     #[test]
     fn reach_goes_around_the_circle() {
-        let reach = Reach { low: 0xffff_ff00, high: 0x1_0000_0100 };
+        let reach = Reach { low: 0xffff_ff00.into(), high: 0x1_0000_0100.into() };
         assert!(reach.has(0xffff_ff00) && reach.has(0) && reach.has(0x100));
         assert!(!reach.has(0x101) && !reach.has(0xffff_feff));
-        assert!(Reach { low: -5, high: 1 << 33 }.has(77), "more than a lap");
+        assert!(Reach { low: (-5).into(), high: (1 << 33).into() }.has(77), "more than a lap");
     }
 }

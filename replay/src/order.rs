@@ -50,11 +50,11 @@ impl Evidence<'_> {
     }
 
     /// Of each first packet of a transmission how many sequence numbers that one takes.
-    pub(crate) fn spaces(&self) -> Vec<Position> {
+    pub(crate) fn spaces(&self) -> Vec<i64> {
         let mut spaces = vec![0; self.packets.len()];
         for (i, &first) in self.firsts.iter().enumerate() {
             let (p, begin) = (self.packet(i), self.packet(first));
-            let end = Position::from(p.seq.wrapping_sub(begin.seq) as i32) + space(p.len, p.flags.0);
+            let end = i64::from(p.seq.wrapping_sub(begin.seq) as i32) + space(p.len, p.flags.0);
             spaces[first] = end.max(spaces[first]);
         }
         spaces
@@ -183,12 +183,9 @@ pub(crate) struct Rising {
 
 impl Rising {
     pub(crate) fn new(samples: &[SampleRow], edges: &[Edges]) -> Rising {
-        fn rising(values: impl Iterator<Item = i64>) -> Vec<i64> {
-            let mut most = i64::MIN;
-            let at_least = |v: i64| {
-                most = most.max(v);
-                most
-            };
+        fn rising<T: Copy + Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
+            let mut most: Option<T> = None;
+            let at_least = |v: T| *most.insert(most.map_or(v, |m| m.max(v)));
             values.map(at_least).collect()
         }
         Rising {
@@ -220,7 +217,7 @@ impl Rising {
             return slot;
         };
         // what was not there yet came before: of data, also a sample that is about to send it
-        let takes = Position::from(is_out && space(p.len, p.flags.0) > 0);
+        let takes = i64::from(is_out && space(p.len, p.flags.0) > 0);
         let mut lowest = values.partition_point(|&v| v < position + takes);
         if !is_out {
             if lowest == values.len() {

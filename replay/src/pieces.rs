@@ -6,7 +6,7 @@
 use crate::order::Evidence;
 use crate::packet::{Packet, TcpFlags};
 use crate::rebuild::Edges;
-use crate::seq::{Position, nearest};
+use crate::seq::nearest;
 
 /// Farther apart, pieces are not told from transmissions of their own by time.
 const APART_NS: i64 = 10_000;
@@ -62,7 +62,7 @@ struct Rooms {
 
 impl Rooms {
     fn new(evidence: Evidence<'_>) -> Rooms {
-        let begin = evidence.edges.first().copied().unwrap_or(Edges { nxt: 0, una: 0 });
+        let begin = evidence.edges.first().copied().unwrap_or(Edges::default());
         Rooms { edges: begin, packets: 0, samples: 0 }
     }
 
@@ -85,7 +85,7 @@ impl Rooms {
             self.samples += 1;
         }
         let cwnd = evidence.samples[self.samples.checked_sub(1)?].cwnd_bytes?;
-        u32::try_from((self.edges.una + Position::from(cwnd) - start).max(0)).ok()
+        u32::try_from((self.edges.una + i64::from(cwnd) - start).max(0)).ok()
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Known {
 }
 
 /// The window's edges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Edges {
     pub(crate) nxt: Position,
     pub(crate) una: Position,
@@ -114,11 +114,11 @@ pub(crate) fn edges_of(samples: &[SampleRow]) -> Vec<Edges> {
         .map(|s| {
             // what does not know its edges has those of the one before
             let nxt = match (last, s.snd_nxt) {
-                (None, nxt) => (1 << 40) + Position::from(nxt.unwrap_or(0)),
+                (None, nxt) => Position::first(nxt.unwrap_or(0)),
                 (Some((at, _, _)), None) => at,
                 (Some((at, _, bytes)), Some(nxt)) => {
                     let sent = s.bytes_sent.zip(bytes).map_or(0, |(now, then)| now.saturating_sub(then));
-                    nearest(nxt, at.saturating_add(sent.clamp(0, 1 << 50)))
+                    nearest(nxt, at + sent.clamp(0, 1 << 50))
                 }
             };
             let una = match (last, s.snd_una) {
@@ -155,7 +155,7 @@ impl Replay {
         Known {
             sample,
             at_ns: None,
-            edges: self.has_edges.then_some((at.nxt as u32, at.una as u32)),
+            edges: self.has_edges.then_some((at.nxt.seq(), at.una.seq())),
             sacked_bytes: self.board.bytes(at.una, at.nxt).filter(|_| self.has_edges),
         }
     }
@@ -205,7 +205,7 @@ impl Replay {
             self.acknowledged(p.ack, limit);
             for (left, right) in p.sack.iter() {
                 let start = nearest(left, self.at.una);
-                let end = start + Position::from(right.wrapping_sub(left));
+                let end = start + i64::from(right.wrapping_sub(left));
                 self.board.add(start, end, self.at.una, self.at.nxt);
             }
             if !p.sack.complete() {
@@ -214,7 +214,7 @@ impl Replay {
         }
     }
 
-    fn sent(&mut self, seq: u32, space: Position, limit: Edges) {
+    fn sent(&mut self, seq: u32, space: i64, limit: Edges) {
         let end = nearest(seq, self.at.nxt) + space;
         self.at.nxt = self.at.nxt.max(end.min(limit.nxt));
     }

@@ -48,7 +48,7 @@ impl Scoreboard {
 
     /// How many bytes of a window; `None` where a cut option hides it.
     pub(crate) fn bytes(&self, una: Position, nxt: Position) -> Option<u32> {
-        let sum: Position = self.ranges.iter().map(|r| (r.1.min(nxt) - r.0.max(una)).max(0)).sum();
+        let sum: i64 = self.ranges.iter().map(|r| (r.1.min(nxt) - r.0.max(una)).max(0)).sum();
         if self.unknown_up_to.is_some_and(|end| end > una) { None } else { u32::try_from(sum).ok() }
     }
 }
@@ -63,20 +63,20 @@ mod tests {
         fn counts_what_a_set_of_bytes_counts(
             steps in prop::collection::vec((0i64..200, 0i64..60, 0i64..200), 0..40),
         ) {
-            let (mut board, mut bytes, mut una) = (Scoreboard::default(), std::collections::BTreeSet::new(), 0);
+            let (mut board, mut bytes, mut una) = (Scoreboard::default(), std::collections::BTreeSet::new(), 0i64);
             for (start, len, ack) in steps {
-                board.add(start, start + len, una, 230);
+                board.add(start.into(), (start + len).into(), una.into(), 230.into());
                 if start >= una && start + len <= 230 {
                     bytes.extend(start..start + len);
                 }
-                prop_assert_eq!(board.bytes(una, 230), Some(bytes.len() as u32));
+                prop_assert_eq!(board.bytes(una.into(), 230.into()), Some(bytes.len() as u32));
                 let within = (una + 10, 200);
                 let some = bytes.range(within.0.min(within.1)..within.1).count();
-                prop_assert_eq!(board.bytes(within.0, within.1), Some(some as u32));
+                prop_assert_eq!(board.bytes(within.0.into(), within.1.into()), Some(some as u32));
                 una = una.max(ack.min(una + 20));
-                board.acknowledge(una);
+                board.acknowledge(una.into());
                 bytes.retain(|&b| b >= una);
-                prop_assert_eq!(board.bytes(una, 230), Some(bytes.len() as u32));
+                prop_assert_eq!(board.bytes(una.into(), 230.into()), Some(bytes.len() as u32));
             }
         }
     }
@@ -84,12 +84,12 @@ mod tests {
     #[test]
     fn a_cut_option_is_not_nothing() {
         let mut board = Scoreboard::default();
-        board.add(10, 20, 0, 100);
-        board.forget(100);
-        assert_eq!(board.bytes(0, 100), None);
-        board.acknowledge(50);
-        assert_eq!(board.bytes(50, 100), None);
-        board.acknowledge(100);
-        assert_eq!(board.bytes(100, 100), Some(0));
+        board.add(10.into(), 20.into(), 0.into(), 100.into());
+        board.forget(100.into());
+        assert_eq!(board.bytes(0.into(), 100.into()), None);
+        board.acknowledge(50.into());
+        assert_eq!(board.bytes(50.into(), 100.into()), None);
+        board.acknowledge(100.into());
+        assert_eq!(board.bytes(100.into(), 100.into()), Some(0));
     }
 }

@@ -2,8 +2,64 @@
 //!
 //! Owns the arithmetic of RFC 9293 §3.4 and the unwrapping; must not know packets or samples.
 
-/// Position in a direction's byte stream: a sequence number with the wraps counted. Comparable as it stands.
-pub type Position = i64;
+use std::ops::{Add, Sub};
+
+/// Position in a direction's byte stream: a sequence number with the wraps counted. Unlike the 32 bits of the wire two
+/// positions can be compared, and their difference is a number of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position(i64);
+
+impl Position {
+    /// Before all others.
+    pub const MIN: Position = Position(i64::MIN);
+    /// Behind all others.
+    pub const MAX: Position = Position(i64::MAX);
+
+    /// Of the first number that is seen of a direction; it leaves room for numbers before it.
+    pub fn first(seq: u32) -> Position {
+        Position((1 << 40) + i64::from(seq))
+    }
+
+    /// The number on the wire.
+    pub fn seq(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// For tests, whose positions are plain numbers.
+#[cfg(test)]
+impl From<i64> for Position {
+    fn from(number: i64) -> Position {
+        Position(number)
+    }
+}
+
+/// So many numbers on.
+impl Add<i64> for Position {
+    type Output = Position;
+
+    fn add(self, numbers: i64) -> Position {
+        Position(self.0.saturating_add(numbers))
+    }
+}
+
+/// So many numbers back.
+impl Sub<i64> for Position {
+    type Output = Position;
+
+    fn sub(self, numbers: i64) -> Position {
+        Position(self.0.saturating_sub(numbers))
+    }
+}
+
+/// How many numbers lie between.
+impl Sub for Position {
+    type Output = i64;
+
+    fn sub(self, other: Position) -> i64 {
+        self.0.saturating_sub(other.0)
+    }
+}
 
 /// Unwraps numbers of one direction: each is taken for the position nearest to the one before it.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +70,7 @@ pub struct Unwrapper {
 impl Unwrapper {
     /// Begins at a number. The first position leaves room for numbers before it.
     pub fn begin(seq: u32) -> Unwrapper {
-        Unwrapper { last: (1 << 40) + Position::from(seq) }
+        Unwrapper { last: Position::first(seq) }
     }
 
     /// Begins near a position.
@@ -46,7 +102,7 @@ impl Unwrapper {
 
 /// The position with this number that is nearest to another.
 pub fn nearest(seq: u32, to: Position) -> Position {
-    to + Position::from(seq.wrapping_sub(to as u32) as i32)
+    to + i64::from(seq.wrapping_sub(to.seq()) as i32)
 }
 
 /// Distance of two numbers on the circle.
@@ -73,8 +129,8 @@ mod tests {
             let mut u = Unwrapper::begin(start);
             let mut at = u.unwrap(start);
             for step in steps {
-                at += step;
-                prop_assert_eq!(u.unwrap(at as u32), at);
+                at = at + step;
+                prop_assert_eq!(u.unwrap(at.seq()), at);
             }
         }
 

@@ -86,9 +86,9 @@ pub(crate) fn failed(transmit: &SampleRow, next: Option<&SampleRow>) -> bool {
 const NOT_TRIED: [i32; 1] = [16];
 
 /// The sequence numbers that a segment takes.
-pub(crate) fn space(len: u32, flags: u16) -> Position {
-    let one = |flag: TcpFlags| Position::from(flags & flag.0 != 0);
-    Position::from(len) + one(TcpFlags::SYN) + one(TcpFlags::FIN)
+pub(crate) fn space(len: u32, flags: u16) -> i64 {
+    let one = |flag: TcpFlags| i64::from(flags & flag.0 != 0);
+    i64::from(len) + one(TcpFlags::SYN) + one(TcpFlags::FIN)
 }
 
 fn sightings_of_samples(samples: &[SampleRow], of: &[u32]) -> Vec<Sighting> {
@@ -103,7 +103,7 @@ fn sightings_of_samples(samples: &[SampleRow], of: &[u32]) -> Vec<Sighting> {
                 None => Unwrapper::begin(s.seq).unwrap(s.seq),
                 Some((at, bytes)) => {
                     let far = went(s).zip(bytes).map_or(0, |(now, then)| now.saturating_sub(then));
-                    nearest(s.seq, at.saturating_add(far.clamp(0, 1 << 50)))
+                    nearest(s.seq, at + far.clamp(0, 1 << 50))
                 }
             };
             last = Some((start, went(s)));
@@ -122,7 +122,7 @@ fn sightings_of_samples(samples: &[SampleRow], of: &[u32]) -> Vec<Sighting> {
 }
 
 /// Beyond the widest window (RFC 7323 §2.3).
-const FAR: Position = 1 << 30;
+const FAR: i64 = 1 << 30;
 
 fn sightings_of_packets(
     all: &[Packet],

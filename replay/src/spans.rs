@@ -51,10 +51,11 @@ mod tests {
             spans in prop::collection::vec((0i64..300, 0i64..60), 0..80),
             at in -5i64..400,
         ) {
-            let list = || spans.iter().enumerate().map(|(i, &(s, l))| (s, s + l, i as u32));
+            let at = Position::from(at);
+            let list = || spans.iter().enumerate().map(|(i, &(s, l))| (s.into(), (s + l).into(), i as u32));
             let mut found = Vec::new();
             Spans::new(list()).covering(at, &mut found);
-            let expected: Vec<u32> = list().filter(|&(s, e, _)| s <= at && at < e).map(|s| s.2).collect();
+            let expected: Vec<u32> = list().filter(|&(s, e, _): &(Position, Position, u32)| s <= at && at < e).map(|s| s.2).collect();
             prop_assert_eq!(found, expected);
         }
     }

@@ -5,13 +5,13 @@
 //! Owns that line; must not know how it is used.
 
 use crate::matching::Sighting;
-use crate::seq::nearest;
+use crate::seq::{Position, nearest};
 
 /// From a stamp to the time of a sample.
 pub(crate) struct StampLine {
     tick_ns: i64,
     /// A stamp, as a position, and the time of its sample.
-    origin: (i64, i64),
+    origin: (Position, i64),
 }
 
 /// Ticks of TSval: 1 ms, and 1 µs where the route has `tcp_usec_ts` (since ≈6.7).
@@ -31,7 +31,7 @@ impl StampLine {
             }
             points.extend(p.tsval.filter(|&v| v != 0).zip(s.ts_ns));
         }
-        let first = i64::from(points.first()?.0);
+        let first = Position::first(points.first()?.0);
         let of_tick = |tick_ns: i64| {
             let mut begins: Vec<i64> =
                 points.iter().map(|&(v, at)| at - (nearest(v, first) - first) * tick_ns).collect();
@@ -59,7 +59,16 @@ mod tests {
     use super::*;
 
     fn at(tsval: Option<u32>, ts_ns: i64) -> Sighting {
-        Sighting { start: 0, end: 1, ack: 1, flags: 16, tsval, ts_ns: Some(ts_ns), ip_id: None, place: None }
+        Sighting {
+            start: 0.into(),
+            end: 1.into(),
+            ack: 1,
+            flags: 16,
+            tsval,
+            ts_ns: Some(ts_ns),
+            ip_id: None,
+            place: None,
+        }
     }
 
     #[test]

@@ -167,9 +167,9 @@ impl StampClock {
         let stamped: Vec<(i64, u32, i64)> =
             sent.filter_map(|s| Some((s.mono_ns, s.tsval.filter(|&v| v != 0)?, s.ts_ns - s.mono_ns))).collect();
         let (first, last) = (stamped.first()?, stamped.last()?);
-        let origin = Position::from(first.1);
+        let origin = Position::first(first.1);
         let mut at = origin;
-        let stamps: Vec<(i64, Position)> = stamped
+        let stamps: Vec<(i64, i64)> = stamped
             .iter()
             .map(|s| {
                 at = nearest(s.1, at);

@@ -38,7 +38,7 @@ struct Turn {
     high: Axis,
     own: Option<usize>,
     /// The sequence numbers that it takes, all pieces of it.
-    space: Position,
+    space: i64,
 }
 
 /// What the order is made from.
@@ -169,14 +169,14 @@ impl Turns<'_> {
     /// Where the window ends that the peer offers along with an acknowledgment; `None`: its scale is not known.
     fn right(&self, p: &Packet, ack: Position) -> Option<Position> {
         let scale = if p.flags.syn() { 0 } else { self.wscale? };
-        Some(ack + (Position::from(p.window) << scale.min(MOST_SCALE)))
+        Some(ack + (i64::from(p.window) << scale.min(MOST_SCALE)))
     }
 
     /// Is new data sent that the windows do not allow before something more is acknowledged, and was that, by this one or
     /// those after it? (TCP sends a FIN regardless of cwnd.)
     fn has_no_room(&self, o: &Turn, q: &Turn, most: Option<Promise>, state: &State) -> bool {
         let p = self.evidence.packet(o.packet);
-        let end = nearest(p.seq, state.nxt) + o.space - Position::from(p.flags.fin());
+        let end = nearest(p.seq, state.nxt) + o.space - i64::from(p.flags.fin());
         let Some(most) = most.filter(|_| p.len > 0 && end > state.nxt) else { return false };
         let is_beyond = |right: Option<Position>| right.is_some_and(|right| end > right);
         if is_beyond(state.right) && !is_beyond(most.right) {
@@ -186,7 +186,7 @@ impl Turns<'_> {
         let Some(cwnd) = cwnd_bytes.filter(|_| !p.flags.fin()) else { return false };
         let is_full = |una: Position| {
             let sacked = state.board.bytes(una, end).unwrap_or(0);
-            end - una - Position::from(sacked) > Position::from(cwnd)
+            end - una - i64::from(sacked) > i64::from(cwnd)
         };
         let sacks = self.evidence.packet(q.packet).sack.iter().next().is_some();
         is_full(state.una) && (sacks || !is_full(most.ack.max(state.una)))
@@ -205,7 +205,7 @@ impl Turns<'_> {
     }
 
     /// One direction's packets with what the samples leave open for each.
-    fn turns(&self, is_out: bool, (least_ns, most_ns): (i64, i64), spaces: &[Position]) -> Option<Vec<Turn>> {
+    fn turns(&self, is_out: bool, (least_ns, most_ns): (i64, i64), spaces: &[i64]) -> Option<Vec<Turn>> {
         let begin = self.evidence.edges.first()?;
         let (mut end_at, mut ack_at) = (begin.nxt, begin.una);
         let mut turns = Vec::new();
@@ -298,7 +298,7 @@ impl Turns<'_> {
             return;
         }
         state.stamp = state.stamp.max(self.echoes.stamp(q.packet));
-        let start = state.rcv.map_or_else(|| (1 << 40) + Position::from(p.seq), |rcv| nearest(p.seq, rcv));
+        let start = state.rcv.map_or_else(|| Position::first(p.seq), |rcv| nearest(p.seq, rcv));
         let end = start + space(p.len, p.flags.0);
         let rcv = state.rcv.unwrap_or(start);
         let rcv = if start <= rcv { rcv.max(end) } else { rcv };
@@ -314,7 +314,7 @@ impl Turns<'_> {
             }
             for (left, right) in p.sack.iter() {
                 let start = nearest(left, state.una);
-                state.board.add(start, start + Position::from(right.wrapping_sub(left)), state.una, state.nxt);
+                state.board.add(start, start + i64::from(right.wrapping_sub(left)), state.una, state.nxt);
             }
             state.board.acknowledge(state.una);
         }
@@ -329,7 +329,7 @@ impl Turns<'_> {
         state.nxt = state.nxt.max(nearest(p.seq, state.nxt) + o.space);
         if p.flags.ack() {
             // what is missing in the capture was taken up, too
-            let ack = state.rcv.map_or_else(|| (1 << 40) + Position::from(p.ack), |rcv| nearest(p.ack, rcv));
+            let ack = state.rcv.map_or_else(|| Position::first(p.ack), |rcv| nearest(p.ack, rcv));
             state.rcv = state.rcv.max(Some(ack));
         }
     }
