@@ -59,7 +59,8 @@ pub(crate) fn times(
         }
     }
     if let Some(stamps) = stamps {
-        stamps.correct(&mut times, all, packets, found);
+        let fastest_ns = at_once.as_ref().map(|a| a.sent_ns);
+        stamps.correct(&mut times, all, packets, found, fastest_ns);
     }
     times
 }
@@ -189,7 +190,14 @@ impl StampClock {
 
     /// Moves estimates into the tick in which the packet was stamped. Pieces of one segment have one stamp and one
     /// moment.
-    fn correct(&self, times: &mut [Option<i64>], all: &[Packet], packets: &[FlowPacket], found: &[Found]) {
+    fn correct(
+        &self,
+        times: &mut [Option<i64>],
+        all: &[Packet],
+        packets: &[FlowPacket],
+        found: &[Found],
+        fastest_ns: Option<i64>,
+    ) {
         let mut burst: Option<Burst> = None;
         for (i, packet) in packets.iter().enumerate().filter(|(_, packet)| packet.is_out) {
             let p = &all[packet.index as usize];
@@ -203,7 +211,9 @@ impl StampClock {
             let begin = self.origin_ns + ticks * self.tick_ns + self.wall_ns;
             let same = burst.filter(|b| b.goes_on_with(p));
             let estimate = same.map_or(time, |b| b.time_ns);
-            let time_ns = estimate.clamp(begin - self.slack_ns, begin + self.tick_ns);
+            // where the tick begins is an estimate too, and nothing passes the tap before it is sent
+            let latest = p.ts_ns.zip(fastest_ns).map_or(i64::MAX, |(t, fastest)| t.saturating_sub(fastest));
+            let time_ns = estimate.clamp(begin - self.slack_ns, begin + self.tick_ns).min(latest);
             times[i] = Some(time_ns);
             burst =
                 Some(Burst { last: p, time_ns, ..same.unwrap_or(Burst { piece: p.len, sum: 0, last: p, time_ns }) });
