@@ -111,7 +111,7 @@ impl Gaps {
                 close = close.max(gap.filter(|&gap| gap <= APART_NS));
                 widest = widest.max(gap);
             }
-            // since Linux 5.5 the last piece of each has it (`tcp_write_xmit`)
+            // newer kernels set it on each segment that will be cut (`__tcp_transmit_skb`), older ones do not
             pushed &= pieces.last().is_some_and(|&last| is_pushed(evidence.packet(last)));
         }
         let fine = || sent.iter().any(|&i| evidence.packet(i).ts_ns.is_some_and(|t| t % 1_000 != 0));
