@@ -10,6 +10,8 @@ use crate::seq::nearest;
 
 /// Farther apart, pieces are not told from transmissions of their own by time.
 const APART_NS: i64 = 10_000;
+/// No segment is longer (`GSO_MAX_SIZE`, BIG TCP).
+const LONGEST: u32 = 8 * 65_536;
 /// TCP does not send twice within this.
 const AT_ONCE_NS: i64 = 100;
 
@@ -24,10 +26,10 @@ pub(crate) fn begins(evidence: Evidence<'_>) -> Vec<usize> {
     let mut from = 0;
     while from < sent.len() {
         let first = evidence.packet(sent[from]);
-        let room = rooms.at(evidence, sent[from]);
+        let room = rooms.at(evidence, sent[from]).unwrap_or(LONGEST);
         let goes_on = |w: &[usize], gap_ns: Option<i64>| {
             evidence.found[w[1]].sample().is_none()
-                && room.is_none_or(|room| room >= end_from(first, evidence.packet(w[1])))
+                && room.min(LONGEST) >= end_from(first, evidence.packet(w[1]))
                 && gap_ns.is_some_and(|gap| goes_on(evidence.packet(w[0]), evidence.packet(w[1]), first.len, gap))
         };
         let up_to = |gap_ns| from + 1 + sent[from..].windows(2).take_while(|w| goes_on(w, gap_ns)).count();
@@ -109,7 +111,7 @@ impl Gaps {
                 close = close.max(gap.filter(|&gap| gap <= APART_NS));
                 widest = widest.max(gap);
             }
-            // since Linux 5.5 the last piece of each has it (`tcp_write_xmit`)
+            // newer kernels set it on each segment that will be cut (`__tcp_transmit_skb`), older ones do not
             pushed &= pieces.last().is_some_and(|&last| is_pushed(evidence.packet(last)));
         }
         let fine = || sent.iter().any(|&i| evidence.packet(i).ts_ns.is_some_and(|t| t % 1_000 != 0));

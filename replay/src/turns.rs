@@ -213,9 +213,10 @@ impl Turns<'_> {
         for i in firsts.filter(|&i| self.evidence.packets[i].is_out == is_out) {
             let p = self.evidence.packet(i);
             let ts_ns = p.ts_ns?;
-            let waited =
-                self.times[i].map_or(0, |t| ts_ns.saturating_sub(t).saturating_sub(least_ns)).min(most_ns - least_ns);
-            let at_ns = if is_out && waited > BATCH_NS { ts_ns - waited } else { ts_ns };
+            let waited = self.times[i]
+                .map_or(0, |t| ts_ns.saturating_sub(t).saturating_sub(least_ns))
+                .min(most_ns.saturating_sub(least_ns));
+            let at_ns = if is_out && waited > BATCH_NS { ts_ns.saturating_sub(waited) } else { ts_ns };
             let own = self.evidence.found[i].sample().map(|s| s as usize);
             let (mut low, mut high) = (0, 2 * self.evidence.samples.len());
             if let Some(s) = own {

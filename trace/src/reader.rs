@@ -207,7 +207,7 @@ impl TraceReader {
         let mut statement = self
             .db
             .prepare_cached(
-                "SELECT r.id, a.snd_cwnd * d.mss
+                "SELECT r.id, a.snd_cwnd, d.mss
                  FROM flows f JOIN sessions z ON z.id = f.session_id JOIN sample_rows r ON r.flow_id = f.id
                    JOIN ack_rows a ON a.id = r.ack_id JOIN seldom_rows d ON d.id = a.seldom_id
                  WHERE f.id = ?1 AND z.sample_mode = 'cwnd' AND d.ca_state < ?2 ORDER BY r.id",
@@ -217,8 +217,9 @@ impl TraceReader {
         let mut rest = samples.iter_mut();
         while let Some(row) = rows.next().map_err(&err)? {
             let id: i64 = row.get(0).map_err(&err)?;
-            let bytes: Option<i64> = row.get(1).map_err(&err)?;
+            let (cwnd, mss): (Option<i64>, Option<i64>) = (row.get(1).map_err(&err)?, row.get(2).map_err(&err)?);
             if let Some(sample) = rest.find(|s| s.id == id) {
+                let bytes = cwnd.zip(mss).and_then(|(cwnd, mss)| cwnd.checked_mul(mss));
                 sample.cwnd_bytes = bytes.and_then(|b| u32::try_from(b).ok()).filter(|&b| b > 0);
             }
         }
