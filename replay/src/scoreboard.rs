@@ -84,9 +84,9 @@ mod tests {
     #[test]
     fn a_stream_goes_on_to_its_next_gap() {
         let mut board = Scoreboard::default();
-        board.add(10, 20, 0, 100);
-        board.add(30, 40, 0, 100);
-        assert_eq!([0, 10, 15, 20].map(|from| board.reach(from)), [0, 20, 20, 20]);
+        board.add(10.into(), 20.into(), 0.into(), 100.into());
+        board.add(30.into(), 40.into(), 0.into(), 100.into());
+        assert_eq!([0, 10, 15, 20].map(|from| board.reach(from.into())), [0, 20, 20, 20].map(Position::from));
     }
 
     #[test]
