@@ -1,0 +1,190 @@
+//! Whose sample it is: of one candidate whether it is the packet's own, of several which.
+//!
+//! A wrong state is worse than none: each rule says yes only where the packet's rivals are ruled out as well. Must not
+//! know how candidates are found.
+
+use tcpprobe_trace::join::Reason;
+
+use super::{Found, Matcher, SAME_HOST_NS, same_or_unknown};
+use crate::delays::{MARGIN_NS, UsualDelays, Window};
+use crate::ids::Kinship;
+
+/// No queue of a host holds a packet longer.
+const QUEUE_NS: i64 = 2_000_000_000;
+/// No sender waits longer before it sends again, so that a difference beyond it is one of clocks (RFC 1122 §4.2.3.5
+/// gives up after some minutes).
+const LONG_NS: i64 = 900_000_000_000;
+
+impl Matcher<'_> {
+    /// Is the only sample that a packet could have its own?
+    pub(super) fn lone(&self, packet: u32, sample: u32, rivals: &[u32], usual: &UsualDelays) -> Found {
+        let (p, s) = (&self.packets[packet as usize], &self.samples[sample as usize]);
+        let kin = self.kinship(p, sample);
+        let is_its = |r: u32| self.kinship(&self.packets[r as usize], sample) == Kinship::Same;
+        let others = rivals
+            .iter()
+            .filter(|&&r| r != packet && !self.are_copies(packet, r) && (kin != Kinship::Same || is_its(r)))
+            .count();
+        let incomplete = self.incomplete_around(&[sample]) || (others > 0 && self.is_open(&[packet], &[sample], usual));
+        // what may be a part of it cannot be where that very part is
+        if kin != Kinship::Same && rivals.iter().any(|&r| r != packet && is_its(r)) {
+            return Found::Nothing(Reason::NotSampled);
+        }
+        if kin == Kinship::Same {
+            // one transmission, however often it was seen; what arrives twice is processed twice
+            return match (self.is_out || others == 0 || self.fits_alone(packet, sample, rivals, usual), incomplete) {
+                (true, _) => self.verdict(packet, sample),
+                (false, true) => Found::Nothing(Reason::Hole),
+                (false, false) => Found::Nothing(Reason::Ambiguous),
+            };
+        }
+        // merged with others while it waited: how long does not tell which
+        if self.ids && kin == Kinship::Unknown && p.ip_id.is_some_and(|id| id != 0) && others > 0 {
+            return Found::Nothing(Reason::Ambiguous);
+        }
+        // ACKs alike in every field follow each other closely: beside a hole this may be another one's sample
+        if p.start == p.end && self.hole_is_near(sample) {
+            return Found::Nothing(Reason::Hole);
+        }
+        if p.tsval.is_some() && p.tsval == s.tsval {
+            // of two transmissions within the timestamp's resolution one sample may have been lost
+            return match (others, incomplete) {
+                (0, _) => self.verdict(packet, sample),
+                (_, true) => Found::Nothing(Reason::Hole),
+                // the other one may have been lost between the tap and TCP
+                (_, false) if self.fits_alone(packet, sample, rivals, usual) => self.verdict(packet, sample),
+                (_, false) => Found::Nothing(Reason::Ambiguous),
+            };
+        }
+        // at the sender's own tap what was sent comes after its sample and in its order, however long the queue is
+        if self.is_out && self.is_near && others == 0 && !incomplete && self.left_in_order(packet, sample, usual) {
+            return self.verdict(packet, sample);
+        }
+        // what was sent again leaves later than what has been sent since
+        if self.is_out && self.is_near && usual.contradict(packet, sample) {
+            return Found::Nothing(Reason::NotSampled);
+        }
+        let fits = |packet| {
+            let delay = self.delay(packet, sample)?;
+            // the clocks of one host, and no coincidence
+            if delay.abs() <= SAME_HOST_NS {
+                return Some(true);
+            }
+            let window = usual.around(packet)?;
+            (window.distance(delay) <= LONG_NS).then(|| window.loosely_has(delay))
+        };
+        match fits(packet) {
+            Some(false) => Found::Nothing(Reason::NotSampled),
+            Some(true) => {
+                // what is received may wait for its application, however long
+                let waited = |r| !self.is_out && self.is_near && self.delay(r, sample).is_some_and(|d| d <= 0);
+                let also = rivals
+                    .iter()
+                    .any(|&r| r != packet && !self.are_copies(packet, r) && (fits(r) != Some(false) || waited(r)));
+                if also { Found::Nothing(Reason::Ambiguous) } else { self.verdict(packet, sample) }
+            }
+            // nothing to compare with
+            None if incomplete || self.any_hole() => Found::Nothing(Reason::Hole),
+            None if others > 0 => Found::Nothing(Reason::Ambiguous),
+            // a time-wait socket repeats the last one
+            None if p.start == p.end && sample as usize + 1 == self.samples.len() && self.completeness.to_end => {
+                Found::Nothing(Reason::Ambiguous)
+            }
+            None => self.verdict(packet, sample),
+        }
+    }
+
+    /// Did the packet pass the tap after its sample, and in the order of the others?
+    fn left_in_order(&self, packet: u32, sample: u32, usual: &UsualDelays) -> bool {
+        let least = usual.pairs.iter().map(|p| p.2).min();
+        let late = self.delay(packet, sample).zip(least).map(|(delay, least)| delay - least);
+        // a time-wait socket repeats the last one after a while
+        let is_last = sample as usize + 1 == self.samples.len() && self.completeness.to_end;
+        let most = if is_last { SAME_HOST_NS } else { QUEUE_NS };
+        late.is_some_and(|l| (-MARGIN_NS..=most).contains(&l)) && usual.in_order(packet, sample)
+    }
+
+    /// Is this packet's delay usual, and that of all others for this sample clearly not?
+    fn fits_alone(&self, packet: u32, sample: u32, rivals: &[u32], usual: &UsualDelays) -> bool {
+        let (Some(window), Some(own)) = (usual.around(packet), self.delay(packet, sample)) else { return false };
+        let mut others = rivals.iter().filter(|&&r| r != packet && !self.are_copies(packet, r));
+        window.has(own) && others.all(|&r| self.delay(r, sample).is_some_and(|d| window.excludes(d, own, self.is_near)))
+    }
+
+    /// The k-th sample for the k-th packet, where the delays that follow do not speak against it.
+    pub(super) fn by_count(&self, packet: u32, candidates: &[u32], rivals: &[u32], usual: &UsualDelays) -> Option<u32> {
+        // copies are not counted as transmissions: which of these are some, count does not know
+        if rivals.windows(2).any(|w| self.are_copies(w[0], w[1])) {
+            return None;
+        }
+        let k = rivals.iter().position(|&r| r == packet)?;
+        let delays: Option<Vec<i64>> = rivals.iter().zip(candidates).map(|(&r, &s)| self.delay(r, s)).collect();
+        let agreed = match delays {
+            // without clocks only the count speaks
+            None => true,
+            Some(delays) => {
+                let spread = spread(delays.iter().copied());
+                let times = candidates.iter().filter_map(|&s| self.samples[s as usize].ts_ns);
+                let spacing = times.clone().zip(times.skip(1)).map(|(a, b)| b - a).min().unwrap_or(0);
+                let window = usual.around(packet);
+                // across a network they may have overtaken each other, if delays vary as much as they are apart
+                if !self.is_near && window.is_some_and(|w| w.width() >= spacing) {
+                    return None;
+                }
+                let all = |test: &dyn Fn(Window, i64) -> bool| {
+                    window.is_none_or(|w| delays.iter().all(|&d| test(w, d) || w.distance(d) > LONG_NS))
+                };
+                // first in, first out, as in the sender's own queue, which may fill and empty meanwhile
+                (self.is_near && rivals.iter().zip(candidates).all(|(&r, &s)| usual.in_order(r, s)))
+                    // the wall clock was set between them: time says nothing
+                    || spread > LONG_NS
+                    || (spread <= spacing / 2 && all(&|w, d| w.loosely_has(d)))
+                    || (spread < spacing && all(&|w, d| w.has(d)))
+            }
+        };
+        agreed.then(|| candidates[k])
+    }
+
+    /// The only sample whose delay is usual, if all others are clearly not.
+    pub(super) fn by_time(&self, packet: u32, candidates: &[u32], usual: &UsualDelays) -> Option<u32> {
+        let window = usual.around(packet)?;
+        let mut fitting = candidates.iter().filter(|&&s| self.delay(packet, s).is_some_and(|d| window.has(d)));
+        let only = *fitting.next()?;
+        let own = self.delay(packet, only)?;
+        let mut others = candidates.iter().filter(|&&s| s != only);
+        others.all(|&s| self.delay(packet, s).is_some_and(|d| window.excludes(d, own, self.is_near))).then_some(only)
+    }
+
+    /// How a packet and the sample of its first byte fit together.
+    pub(super) fn verdict(&self, packet: u32, sample: u32) -> Found {
+        let (p, s) = (&self.packets[packet as usize], &self.samples[sample as usize]);
+        if p.start == s.start && p.end == s.end {
+            return Found::Exact(sample);
+        }
+        // one packet of the sampled transmission, and others, which may have been lost on the way
+        if self.kinship(p, sample) == Kinship::Same {
+            return Found::Within(sample);
+        }
+        // merged on the way: every byte must be of some sample
+        let mut covered = s.end;
+        let mut more = Vec::new();
+        while covered < p.end {
+            self.sample_spans.covering(covered, &mut more);
+            let next = more
+                .iter()
+                .map(|&i| &self.samples[i as usize])
+                .filter(|s| same_or_unknown(p.tsval, s.tsval))
+                .map(|s| s.end)
+                .max();
+            match next {
+                Some(end) => covered = end,
+                None => return Found::Nothing(Reason::NotSampled),
+            }
+        }
+        Found::Within(sample)
+    }
+}
+
+fn spread(values: impl Iterator<Item = i64> + Clone) -> i64 {
+    values.clone().max().unwrap_or(0) - values.min().unwrap_or(0)
+}
