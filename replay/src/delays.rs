@@ -13,6 +13,8 @@ const BUSY_NS: i64 = 1_000_000;
 pub(crate) struct UsualDelays {
     /// Packet, sample, delay; by packet.
     pub(crate) pairs: Vec<(u32, u32, i64)>,
+    /// The smallest delay of all.
+    pub(crate) least_ns: Option<i64>,
 }
 
 /// The delays that are usual around a packet.
@@ -24,6 +26,11 @@ pub(crate) struct Window {
 }
 
 impl UsualDelays {
+    pub(crate) fn new(pairs: Vec<(u32, u32, i64)>) -> UsualDelays {
+        let least_ns = pairs.iter().map(|p| p.2).min();
+        UsualDelays { pairs, least_ns }
+    }
+
     /// Does this sample stand in the same order as those of the packets around? Without any nothing can be said.
     pub(crate) fn in_order(&self, packet: u32, sample: u32) -> bool {
         let at = self.pairs.partition_point(|&(p, _, _)| p < packet);
@@ -99,14 +106,14 @@ mod tests {
     fn a_few_wrong_delays_do_not_make_it_wider() {
         let mut pairs: Vec<(u32, u32, i64)> = (0..20).map(|p| (p, p, 1_000 + i64::from(p))).collect();
         pairs[3].2 = 200_000_000;
-        let window = UsualDelays { pairs }.around(10).unwrap();
+        let window = UsualDelays::new(pairs).around(10).unwrap();
         assert!(window.has(1_010) && !window.loosely_has(1_000_000));
     }
 
     #[test]
     fn a_packet_is_no_evidence_for_itself() {
-        assert!(UsualDelays { pairs: vec![(7, 0, 5)] }.around(7).is_none());
-        let window = UsualDelays { pairs: vec![(6, 0, 5), (7, 1, 900_000)] }.around(7).unwrap();
+        assert!(UsualDelays::new(vec![(7, 0, 5)]).around(7).is_none());
+        let window = UsualDelays::new(vec![(6, 0, 5), (7, 1, 900_000)]).around(7).unwrap();
         assert!(window.has(5) && !window.loosely_has(900_000));
     }
 }

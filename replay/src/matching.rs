@@ -310,7 +310,7 @@ impl<'a> Matcher<'a> {
                 }
             }
         }
-        UsualDelays { pairs }
+        UsualDelays::new(pairs)
     }
 
     /// Can these be two sightings of one transmission?

@@ -96,8 +96,7 @@ impl Matcher<'_> {
 
     /// Did the packet pass the tap after its sample, and in the order of the others?
     fn left_in_order(&self, packet: u32, sample: u32, usual: &UsualDelays) -> bool {
-        let least = usual.pairs.iter().map(|p| p.2).min();
-        let late = self.delay(packet, sample).zip(least).map(|(delay, least)| delay - least);
+        let late = self.delay(packet, sample).zip(usual.least_ns).map(|(delay, least)| delay - least);
         // a time-wait socket repeats the last one after a while
         let is_last = sample as usize + 1 == self.samples.len() && self.completeness.to_end;
         let most = if is_last { SAME_HOST_NS } else { QUEUE_NS };
