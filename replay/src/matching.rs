@@ -10,7 +10,7 @@
 mod choice;
 mod missing;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tcpprobe_trace::join::Reason;
 
@@ -71,6 +71,9 @@ fn empty_key(s: &Sighting) -> EmptyKey {
     (s.start, s.ack, s.flags & KEY_FLAGS)
 }
 
+/// Of so many samples that are alike in all that tells them apart none is taken: time and memory go with their square.
+const MOST_ALIKE: usize = 1024;
+
 /// Sightings of one segment on several interfaces of a host are no farther apart, and no sender retransmits as soon.
 pub(crate) const COPY_NS: i64 = 10_000;
 
@@ -97,6 +100,8 @@ struct Candidates {
     /// For each packet the end of its samples in the list, which begin where the ones of the packet before end.
     ends: Vec<usize>,
     flat: Vec<u32>,
+    /// Packets that could have more samples than are looked at.
+    beyond: HashSet<u32>,
 }
 
 impl Candidates {
@@ -141,6 +146,7 @@ pub(crate) fn match_direction(matcher: &Matcher<'_>, usual: &UsualDelays) -> Vec
         .map(|p| {
             let candidates = matcher.candidates.of(p);
             match candidates {
+                [] if matcher.candidates.beyond.contains(&p) => Found::Nothing(Reason::Ambiguous),
                 [] => Found::Nothing(Reason::NotSampled),
                 [only] => {
                     matcher.rivals(p, candidates, &mut rivals);
@@ -228,10 +234,14 @@ impl<'a> Matcher<'a> {
     }
 
     fn all_candidates(&self) -> Candidates {
-        let mut all = Candidates { ends: Vec::with_capacity(self.packets.len()), flat: Vec::new() };
+        let mut all = Candidates { ends: Vec::with_capacity(self.packets.len()), ..Candidates::default() };
         let mut of_one = Vec::new();
         for p in 0..self.packets.len() as u32 {
             self.candidates(p, &mut of_one);
+            if of_one.len() > MOST_ALIKE {
+                all.beyond.insert(p);
+                of_one.clear();
+            }
             all.flat.extend_from_slice(&of_one);
             all.ends.push(all.flat.len());
         }
