@@ -9,6 +9,8 @@ use super::{Found, Matcher, SAME_HOST_NS, same_or_unknown};
 use crate::delays::{MARGIN_NS, UsualDelays, Window};
 use crate::ids::Kinship;
 
+/// Two clocks of one host are read with less noise than this.
+const EARLY_NS: i64 = 3_000;
 /// No queue of a host holds a packet longer.
 const QUEUE_NS: i64 = 2_000_000_000;
 /// No sender waits longer before it sends again, so that a difference beyond it is one of clocks (RFC 1122 §4.2.3.5
@@ -147,11 +149,20 @@ impl Matcher<'_> {
     /// The only sample whose delay is usual, if all others are clearly not.
     pub(super) fn by_time(&self, packet: u32, candidates: &[u32], usual: &UsualDelays) -> Option<u32> {
         let window = usual.around(packet)?;
-        let mut fitting = candidates.iter().filter(|&&s| self.delay(packet, s).is_some_and(|d| window.has(d)));
+        let can_be = |d: i64| !self.is_too_early(d, usual);
+        let mut fitting =
+            candidates.iter().filter(|&&s| self.delay(packet, s).is_some_and(|d| window.has(d) && can_be(d)));
         let only = *fitting.next()?;
         let own = self.delay(packet, only)?;
         let mut others = candidates.iter().filter(|&&s| s != only);
-        others.all(|&s| self.delay(packet, s).is_some_and(|d| window.excludes(d, own, self.is_near))).then_some(only)
+        let excluded = |d: i64| !can_be(d) || window.excludes(d, own, self.is_near);
+        others.all(|&s| self.delay(packet, s).is_some_and(excluded)).then_some(only)
+    }
+
+    /// On the sender's own host nothing passes the tap before its sample was taken, as the fastest of all show it.
+    fn is_too_early(&self, delay: i64, usual: &UsualDelays) -> bool {
+        let least = usual.least_ns.filter(|_| self.is_out && self.is_near);
+        least.is_some_and(|least| delay < least - EARLY_NS)
     }
 
     /// How a packet and the sample of its first byte fit together.
