@@ -40,9 +40,10 @@ for backend; do
     tcpprobe sql "$trace" "SELECT dir, match, reason, count(*) AS packets, sum(retransmission) AS retransmissions FROM packet_state GROUP BY 1, 2, 3"
     tcpprobe sql "$trace" "SELECT kind, phase, count(*) FROM samples GROUP BY 1, 2"
     tcpprobe sql "$trace" "SELECT cause, sum(count) FROM losses GROUP BY 1" 2>&1
-    figures=$(ask "SELECT count(*) || '|' || round(100.0 * sum(match = 'exact') / count(*), 2) || '|' ||
-        round(100.0 * sum(match IN ('exact', 'within')) / count(*), 2) || '|' ||
-        sum(retransmission AND match IN ('exact', 'within')) || '/' || sum(retransmission) FROM $sent")
+    counted=$(ask "SELECT count(*) AS n, round(100.0 * sum(match = 'exact') / count(*), 2) AS exact,
+        round(100.0 * sum(match IN ('exact', 'within')) / count(*), 2) AS well, sum(retransmission) AS again FROM $sent")
+    again=$(ask "SELECT count(*) AS n FROM samples WHERE kind = 'retransmit' AND phase = 'transmit' AND len > 0")
+    figures=$(echo "$counted" | tr , '|')/$again
     [ "$verified" = 0 ] && word=ok || word="exit $verified: $(grep -c . /tmp/$backend.verify) lines"
     echo "RESULT $backend|yes|$figures|$word"
 done
