@@ -136,10 +136,10 @@ status=0
 for kernel in "${kernels[@]}"; do
     fetch "$kernel"
     { cat "$scratch/root.img"; modules "$kernel"; } >"$scratch/$kernel.img"
-    vmlinuz=$(find "$cache/$kernel/" -path '*boot/vmlinuz-*' | head -1)
+    vmlinuz=$(find "$cache/$kernel/" -name 'vmlinuz*' -type f | head -1)
     rm -f "$scratch/$kernel.disk"
     truncate -s 256M "$scratch/$kernel.disk"
-    echo "vm: boots $(basename "$vmlinuz")" >&2
+    echo "vm: boots ${vmlinuz#"$cache/"}" >&2
     # instructions are the clock, so that a slow host changes no figure
     timeout "${VM_SECONDS:-400}" qemu-system-x86_64 -accel tcg -smp 1 -m 1024M -nodefaults -display none -serial stdio \
         -no-reboot -icount shift=1,sleep=off -rtc base=2026-01-01T00:00:00,clock=vm -seed 1 \

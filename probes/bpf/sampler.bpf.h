@@ -149,7 +149,7 @@ INLINE struct flow *TWIN(flow_of)(struct tcp_sock *tp)
 		return NULL;
 
 	struct flow fresh = {
-		.id = __sync_fetch_and_add(&last_flow, 1) + 1,
+		.id = NEXT_FLOW(),
 		.ports = ports,
 	};
 
@@ -192,7 +192,7 @@ INLINE void TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segme
 	if (cfg_sparse && kind != KIND_STATE && !TWIN(congestion_moved)(f, tp))
 		return;
 
-	u64 serial = __sync_fetch_and_add(&f->serial, 1) + 1;
+	u64 serial = NEXT_SERIAL(f);
 	struct tp_sample *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
 	if (!e) {
