@@ -1,4 +1,4 @@
-//! Compiles the BPF object. The C records and the code that fills a sample's state are written from the field list
+//! Compiles the BPF objects. The C records and the code that fills a sample's state are written from the field list
 //! and the record layout, so that C and Rust cannot disagree; the compiler checks the offsets once more.
 
 #[path = "../trace/src/fields.rs"]
@@ -23,16 +23,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let arch = std::env::var("CARGO_CFG_TARGET_ARCH")?;
     std::fs::write(out.join("records.bpf.h"), records()?)?;
-    compile(&out, &arch)
+    compile(&out, &arch, "sampler.bpf.o", None)?;
+    // kernels before 5.12 refuse a program for atomic operations that it has but never reaches
+    compile(&out, &arch, "sampler-5.10.bpf.o", Some("-DNO_ATOMIC_FETCH"))
 }
 
-fn compile(out: &Path, arch: &str) -> Result<(), Box<dyn std::error::Error>> {
+fn compile(out: &Path, arch: &str, object: &str, define: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
     let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
-    let object = out.join("sampler.bpf.o");
+    let object = out.join(object);
     let status = Command::new(&clang)
         .args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror"])
         .args(["-Wno-unused-function", "-Wno-unused-parameter", "-Wno-missing-declarations"])
         .arg(format!("-D__TARGET_ARCH_{arch}"))
+        .args(define)
         .arg("-I")
         .arg(out)
         .args(["-Ibpf", "-c", "bpf/sampler.bpf.c", "-o"])

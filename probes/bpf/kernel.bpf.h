@@ -77,8 +77,29 @@ struct sock {
 	unsigned long sk_pacing_rate;
 } KERNEL_TYPE;
 
+enum {
+	IP_PMTUDISC_WANT = 1,
+	IP_PMTUDISC_DO = 2,
+};
+
 struct inet_sock {
 	struct sock sk;
+	u8 pmtudisc;
+} KERNEL_TYPE;
+
+/* The next IPv4 identification: atomic_t since ≈6.6 (f866fbc842de, "ipv4: fix data-races around inet->inet_id"). */
+struct inet_sock___plain {
+	u16 inet_id;
+} KERNEL_TYPE;
+
+struct inet_sock___atomic {
+	struct {
+		s32 counter;
+	} inet_id;
+} KERNEL_TYPE;
+
+struct inet_connection_sock_af_ops {
+	u16 net_header_len;
 } KERNEL_TYPE;
 
 struct tcp_congestion_ops {
@@ -89,6 +110,7 @@ struct inet_connection_sock {
 	struct inet_sock icsk_inet;
 	u32 icsk_rto;
 	const struct tcp_congestion_ops *icsk_ca_ops;
+	const struct inet_connection_sock_af_ops *icsk_af_ops;
 	u8 icsk_ca_state : 5;
 	u8 icsk_retransmits;
 } KERNEL_TYPE;
@@ -105,6 +127,7 @@ struct minmax {
 struct tcp_options_received {
 	u32 rcv_tsval;
 	u16 saw_tstamp : 1;
+	u16 tstamp_ok : 1;
 	u16 wscale_ok : 1;
 	u16 snd_wscale : 4;
 	u16 rcv_wscale : 4;
@@ -116,6 +139,9 @@ struct tcp_sock {
 	u64 bytes_acked;
 	u64 bytes_retrans;
 	u64 bytes_received;
+	u64 tcp_wstamp_ns;
+	u64 tcp_clock_cache;
+	u32 tsoffset;
 	u32 snd_nxt;
 	u32 snd_una;
 	u32 write_seq;
@@ -143,6 +169,8 @@ struct tcp_sock {
 	struct tcp_options_received rx_opt;
 	u8 is_cwnd_limited : 1;
 	u8 rate_app_limited : 1;
+	/* since ≈6.7 (614e8316aa4c, "tcp: add support for usec resolution in TCP TS values") */
+	u8 tcp_usec_ts : 1;
 } KERNEL_TYPE;
 
 struct sk_buff {

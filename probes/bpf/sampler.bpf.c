@@ -22,7 +22,19 @@ const volatile u32 cfg_sparse = 0;
 /* bpf_get_socket_cookie from tracing programs: since 5.12 (c5dbb89fc2ac) */
 const volatile u32 cfg_cookie_helper = 0;
 
+/*
+ * Before 5.12 atomic operations return nothing (5ca419f2864a, "bpf: Add BPF_FETCH field / create atomic_fetch_add").
+ * Without them a flow's number is the time and place at which it was first seen, and its samples are counted under
+ * the lock of its socket, which every probe point holds; only what waited for a neighbour's address left without it.
+ */
+#ifdef NO_ATOMIC_FETCH
+#define NEXT_FLOW() (bpf_ktime_get_ns() << 12 | (bpf_get_smp_processor_id() & 0xfff))
+#define NEXT_SERIAL(f) (++(f)->serial)
+#else
 u64 last_flow = 0;
+#define NEXT_FLOW() (__sync_fetch_and_add(&last_flow, 1) + 1)
+#define NEXT_SERIAL(f) (__sync_fetch_and_add(&(f)->serial, 1) + 1)
+#endif
 
 /* A segment as far as a probe point knows it. */
 struct segment {

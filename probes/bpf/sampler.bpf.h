@@ -149,7 +149,7 @@ INLINE struct flow *TWIN(flow_of)(struct tcp_sock *tp)
 		return NULL;
 
 	struct flow fresh = {
-		.id = __sync_fetch_and_add(&last_flow, 1) + 1,
+		.id = NEXT_FLOW(),
 		.ports = ports,
 	};
 
@@ -192,7 +192,7 @@ INLINE void TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segme
 	if (cfg_sparse && kind != KIND_STATE && !TWIN(congestion_moved)(f, tp))
 		return;
 
-	u64 serial = __sync_fetch_and_add(&f->serial, 1) + 1;
+	u64 serial = NEXT_SERIAL(f);
 	struct tp_sample *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
 	if (!e) {
@@ -386,6 +386,40 @@ INLINE int TWIN(on_queue)(const struct sk_buff *skb, struct sock *sk)
 	return 0;
 }
 
+/*
+ * The timestamp and the IPv4 identification that the header is about to get. Without them, segments alike in their
+ * numbers (duplicate ACKs, what is sent again) could not be told apart in a capture.
+ */
+INLINE void TWIN(foretell_head)(struct tcp_sock *tp, struct segment *g)
+{
+	struct inet_sock *inet = &tp->inet_conn.icsk_inet;
+
+	/* as tcp_established_options does; what a SYN offers depends on more than the socket */
+	if (!(g->flags & TCPHDR_SYN) && READ_BITS(tp, rx_opt.tstamp_ok)) {
+		u64 sent_ns = READ(tp->tcp_wstamp_ns), now_ns = READ(tp->tcp_clock_cache);
+		u32 unit_ns = 1000000;
+
+		if (field_exists(tp->tcp_usec_ts) && READ_BITS(tp, tcp_usec_ts))
+			unit_ns = 1000;
+		g->tsval = (sent_ns > now_ns ? sent_ns : now_ns) / unit_ns + READ(tp->tsoffset);
+		g->has |= HAS_TSVAL;
+	}
+	/* as ip_select_ident_segs does for a connected socket, before 5.17 only where it does not allow fragments */
+	const struct inet_connection_sock_af_ops *ops = READ(tp->inet_conn.icsk_af_ops);
+	u8 pmtudisc = READ(inet->pmtudisc);
+
+	/* IPv4, whatever the socket's family is */
+	if (!ops || READ(ops->net_header_len) != 20)
+		return;
+	if (pmtudisc != IP_PMTUDISC_WANT && pmtudisc != IP_PMTUDISC_DO)
+		return;
+	if (field_exists(((struct inet_sock___atomic *)inet)->inet_id.counter))
+		g->ip_id = READ(((struct inet_sock___atomic *)inet)->inet_id.counter);
+	else
+		g->ip_id = READ(((struct inet_sock___plain *)inet)->inet_id);
+	g->has |= HAS_IP_ID;
+}
+
 /* __tcp_transmit_skb: the segment before its header is built. */
 INLINE int TWIN(on_transmit)(struct sock *sk, const struct sk_buff *skb, u32 rcv_nxt)
 {
@@ -404,6 +438,7 @@ INLINE int TWIN(on_transmit)(struct sock *sk, const struct sk_buff *skb, u32 rcv
 	bpf_probe_read_kernel(&g.flags, field_size(cb->tcp_flags) == 1 ? 1 : 2, &cb->tcp_flags);
 	g.ack = g.flags & TCPHDR_ACK ? rcv_nxt : 0;
 	g.has = HAS_SEGMENT;
+	TWIN(foretell_head)(tp, &g);
 	TWIN(sample)(f, tp, &g, TWIN(transmit_kind)(tp, &g), PHASE_TRANSMIT, 0, 0);
 	return 0;
 }

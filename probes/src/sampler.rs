@@ -16,6 +16,9 @@ use crate::plan::{Backend, How, Point, Program, WAYS, Way};
 /// The compiled programs; aligned, for the ELF parser reads it in place.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler.bpf.o"));
 
+/// The same without what kernels before 5.12 do not know.
+static OLD_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler-5.10.bpf.o"));
+
 /// What to sample and how.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -375,7 +378,8 @@ fn load_object(options: &Options, btf: &Btf) -> Result<Ebpf, Error> {
     let mark = filter.mark.unwrap_or(0);
     let netns = filter.netns.unwrap_or(0);
     let sparse = u32::from(options.sparse);
-    let cookie_helper = u32::from(crate::check::kernel_at_least(5, 12));
+    let since_5_12 = crate::check::kernel_at_least(5, 12);
+    let cookie_helper = u32::from(since_5_12);
     EbpfLoader::new()
         .btf(Some(btf))
         .map_max_entries("events", options.ring_bytes.next_power_of_two().max(64 * 1024))
@@ -389,7 +393,7 @@ fn load_object(options: &Options, btf: &Btf) -> Result<Ebpf, Error> {
         .override_global("cfg_netns", &netns, true)
         .override_global("cfg_sparse", &sparse, true)
         .override_global("cfg_cookie_helper", &cookie_helper, true)
-        .load(OBJECT)
+        .load(if since_5_12 { OBJECT } else { OLD_OBJECT })
         .map_err(|e| permission(&e).unwrap_or_else(|| Error::Load(all_causes(&e))))
 }
 
