@@ -25,6 +25,7 @@ mod pieces;
 mod rebuild;
 mod reconstruct;
 mod scoreboard;
+mod segments;
 pub mod seq;
 mod sightings;
 mod spans;

@@ -11,6 +11,9 @@ use crate::echoes::Echoes;
 use crate::matching::Found;
 use crate::packet::Packet;
 use crate::rebuild::{Edges, edges_of};
+use crate::reconstruct::SAME_HOST_NS;
+use crate::scoreboard::Scoreboard;
+use crate::segments::Segments;
 use crate::seq::{Position, nearest};
 use crate::sightings::{FlowPacket, space};
 use crate::times::times;
@@ -49,6 +52,18 @@ impl Evidence<'_> {
         &self.all[self.packets[i].index as usize]
     }
 
+    /// The least and the longest delay of what is sent; `None` where delays say that a network lies between.
+    pub(crate) fn delays(&self) -> Option<(i64, i64)> {
+        let (mut sent, mut received): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
+        for (i, f) in self.found.iter().enumerate() {
+            let Some(s) = f.sample().filter(|_| self.firsts[i] == i) else { continue };
+            let delay = self.packet(i).ts_ns?.checked_sub(self.samples[s as usize].ts_ns)?;
+            if self.packets[i].is_out { sent.push(delay) } else { received.push(delay) }
+        }
+        let (least, last) = (sent.iter().min()?, received.iter().max()?);
+        (least.checked_sub(*last)? < SAME_HOST_NS).then_some((*least, *sent.iter().max()?))
+    }
+
     /// Of each first packet of a transmission how many sequence numbers that one takes.
     pub(crate) fn spaces(&self) -> Vec<i64> {
         let mut spaces = vec![0; self.packets.len()];
@@ -62,7 +77,13 @@ impl Evidence<'_> {
 }
 
 /// The places of all packets without a sample, in the sender's order. Those of which nothing can be said are left out.
-pub(crate) fn places(evidence: Evidence<'_>, clocks: &Clocks, echoes: &Echoes, flow: &FlowRow) -> Vec<Place> {
+pub(crate) fn places(
+    evidence: Evidence<'_>,
+    clocks: &Clocks,
+    echoes: &Echoes,
+    flow: &FlowRow,
+    segments: Option<&Segments>,
+) -> Vec<Place> {
     let Evidence { samples, edges, all, packets, found, .. } = evidence;
     let rising = Rising::new(samples, edges);
     let times = times(samples, all, packets, found, clocks, || {
@@ -81,8 +102,16 @@ pub(crate) fn places(evidence: Evidence<'_>, clocks: &Clocks, echoes: &Echoes, f
     let mut last: Option<(usize, i64)> = None;
     let queue_known = packets.iter().zip(found).any(|(packet, f)| packet.is_out && f.sample().is_some());
     let mut seen = Seen { queue_known, ..Seen::default() };
+    // at the host itself nothing is taken up before it passed the tap
+    let is_near = evidence.delays().is_some();
+    let passed_ns = |p: &Packet| {
+        let ts_ns = p.ts_ns.filter(|_| is_near)?;
+        Some(ts_ns.saturating_sub(clocks.offset_at_packet_ns(ts_ns)?).saturating_sub(CLOCK_NS))
+    };
+    let mut sacks = edges.first().zip(segments).map(|(begin, segments)| Sacks::new(segments, begin.una));
     for (i, packet) in packets.iter().enumerate() {
         let p = &all[packet.index as usize];
+        let sacked = sacks.as_mut().filter(|_| !packet.is_out).and_then(|sacks| sacks.take(p));
         if let Some(s) = found[i].sample() {
             last = Some((s as usize + 1, samples[s as usize].ts_ns));
             seen.packet(p, packet.is_out, edges[s as usize]);
@@ -95,6 +124,7 @@ pub(crate) fn places(evidence: Evidence<'_>, clocks: &Clocks, echoes: &Echoes, f
         };
         let near = edges[by_time.0.clamp(1, edges.len()) - 1];
         let slot = rising.slot(p, packet.is_out, by_time, near, &seen);
+        let slot = sacked.map_or(slot, |sacked| sacked.slot(slot, passed_ns(p), samples, edges));
         seen.packet(p, packet.is_out, near);
         places.push(Place { slot, at_ns: by_time.1, packet: i });
     }
@@ -109,6 +139,73 @@ pub(crate) fn places(evidence: Evidence<'_>, clocks: &Clocks, echoes: &Echoes, f
     }
     places.sort_by_key(|p| (p.slot, p.at_ns, p.packet));
     places
+}
+
+/// What the capture's ACKs acknowledge selectively, in its order.
+struct Sacks<'a> {
+    segments: &'a Segments,
+    board: Scoreboard,
+    una: Position,
+    counted: i64,
+}
+
+/// An ACK that acknowledges more of what lies beyond `una`: so many segments with it.
+#[derive(Clone, Copy)]
+struct Sacked {
+    una: Position,
+    segments: i64,
+}
+
+/// The clocks' difference is known no better than this.
+const CLOCK_NS: i64 = 10_000;
+/// So many samples are asked how much they know of what was acknowledged.
+const MOST_ASKED: usize = 256;
+
+impl<'a> Sacks<'a> {
+    fn new(segments: &'a Segments, una: Position) -> Sacks<'a> {
+        Sacks { segments, board: Scoreboard::default(), una, counted: 0 }
+    }
+
+    /// The next received packet; what it adds, if it does nothing else.
+    fn take(&mut self, p: &Packet) -> Option<Sacked> {
+        if !p.flags.ack() || p.flags.rst() {
+            return None;
+        }
+        let ack = nearest(p.ack, self.una);
+        let is_same = ack == self.una;
+        if ack > self.una {
+            self.una = ack;
+            self.board.acknowledge(ack);
+        } else if p.sack.is_empty() {
+            return None;
+        }
+        for (left, right) in p.sack.iter() {
+            let start = nearest(left, self.una);
+            self.board.add(start, start + i64::from(right.wrapping_sub(left)), self.una, Position::MAX);
+        }
+        let before = std::mem::replace(&mut self.counted, self.segments.of(&self.board));
+        (is_same && self.counted > before).then_some(Sacked { una: self.una, segments: self.counted })
+    }
+}
+
+impl Sacked {
+    /// Before the first sample that knows of it, as the samples count: near where time puts it.
+    fn slot(self, slot: usize, from_ns: Option<i64>, samples: &[SampleRow], edges: &[Edges]) -> usize {
+        // `None`: of another time, or not told
+        let knows = |s: &usize| {
+            let counted = samples.get(*s)?.sacked_out.filter(|_| edges[*s].una == self.una)?;
+            Some(i64::from(counted) >= self.segments)
+        };
+        let ahead = (slot..slot + MOST_ASKED).find(|s| knows(s) != Some(false));
+        // a sample does not know of what came after it
+        let is_early = |s: &usize| from_ns.is_some_and(|from| samples[*s].ts_ns < from);
+        let back = (slot.saturating_sub(MOST_ASKED)..slot).rev().find(|s| is_early(s) || knows(s) != Some(true));
+        match (ahead, back) {
+            (Some(ahead), _) if ahead > slot => ahead,
+            (_, Some(back)) => back + 1,
+            _ => slot,
+        }
+    }
 }
 
 /// Where the ACKs stand whose stamps what is sent carries back (RFC 7323): each with its stamp, and before which sample.

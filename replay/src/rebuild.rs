@@ -16,6 +16,7 @@ use crate::order::{Evidence, places};
 use crate::packet::Packet;
 use crate::pieces;
 use crate::scoreboard::Scoreboard;
+use crate::segments::Segments;
 use crate::seq::{Position, nearest};
 use crate::sightings::{FlowPacket, space};
 
@@ -63,11 +64,17 @@ pub(crate) fn rebuild(
         firsts = pieces::begins(Evidence { samples, edges: &edges, all, packets, found, firsts: &firsts });
     }
     let evidence = Evidence { samples, edges: &edges, all, packets, found, firsts: &firsts };
-    let places = places(evidence, clocks, &echoes, flow);
+    let segments = Segments::new(samples, &edges, all, packets);
+    let places = places(evidence, clocks, &echoes, flow, segments.as_ref());
     let mut own: Vec<(usize, usize)> =
         found.iter().enumerate().filter_map(|(p, f)| Some((f.sample()? as usize, p))).collect();
     own.sort_unstable();
-    let mut replay = Replay { at: begin, board: Scoreboard::default(), has_edges };
+    let mut replay = Replay { at: begin, board: Scoreboard::default(), has_edges, segments: segments.as_ref() };
+    if packets.first().is_some_and(|packet| !all[packet.index as usize].flags.syn()) {
+        // the capture began later: what was acknowledged of what was outstanding then is not in it
+        let first = places.iter().map(|p| p.slot.saturating_sub(1)).chain(own.iter().map(|o| o.0)).min();
+        replay.board.forget(first.map_or(begin.nxt, |s| edges[s].nxt));
+    }
     let (mut places, mut own) = (places.iter().peekable(), own.iter().peekable());
     for slot in 0..=samples.len() {
         let limit = edges.get(slot).copied().unwrap_or(NO_LIMIT);
@@ -92,7 +99,7 @@ pub(crate) fn rebuild(
         let limit = edges.get(slot + 1).copied().unwrap_or(NO_LIMIT);
         let first = own.clone();
         while let Some(&&(_, p)) = own.peek().filter(|o| o.0 == slot) {
-            known[p] = replay.known(slot, at);
+            known[p] = Known { sacked_bytes: replay.sacked_bytes(sample, at), ..replay.known(slot, at) };
             own.next();
         }
         replay.sample(sample, limit);
@@ -143,13 +150,25 @@ fn within(
     value.max(low).min(high.unwrap_or(Position::MAX).max(low)).clamp(last, limit.max(last))
 }
 
-struct Replay {
+struct Replay<'a> {
     at: Edges,
     board: Scoreboard,
     has_edges: bool,
+    segments: Option<&'a Segments>,
 }
 
-impl Replay {
+impl Replay<'_> {
+    /// What is selectively acknowledged at a sample, where what the capture says is as many segments as the sample has:
+    /// an ACK may have waited, been merged, or never come to TCP.
+    fn sacked_bytes(&self, sample: &SampleRow, at: Edges) -> Option<u32> {
+        let bytes = self.board.bytes(at.una, at.nxt).filter(|_| self.has_edges);
+        let Some((segments, counted)) = self.segments.zip(sample.sacked_out) else { return bytes };
+        match counted {
+            0 => Some(0).filter(|_| self.has_edges),
+            _ => bytes.filter(|_| segments.of(&self.board) == i64::from(counted)),
+        }
+    }
+
     fn known(&self, sample: usize, at: Edges) -> Known {
         let sample = u32::try_from(sample).ok();
         Known {

@@ -46,6 +46,11 @@ impl Scoreboard {
         self.ranges.first().filter(|r| r.0 <= from).map_or(from, |r| r.1.max(from))
     }
 
+    /// The ranges, ascending.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (Position, Position)> {
+        self.ranges.iter().copied()
+    }
+
     /// How many bytes of a window; `None` where a cut option hides it.
     pub(crate) fn bytes(&self, una: Position, nxt: Position) -> Option<u32> {
         let sum: i64 = self.ranges.iter().map(|r| (r.1.min(nxt) - r.0.max(una)).max(0)).sum();

@@ -127,7 +127,8 @@ impl AtOnce {
         };
         let mut near: Vec<i64> = self.received[near].iter().map(|r| r.1.saturating_add(drift(r.0))).collect();
         if near.is_empty() {
-            return self.sent_ns;
+            // what is sent may wait in a queue: no more than this, and all flows together tell the clocks' difference
+            return clocks.offset_at_packet_ns(ts_ns).map_or(self.sent_ns, |offset| offset.min(self.sent_ns));
         }
         let middle = near.len() / 2;
         *near.select_nth_unstable(middle).1

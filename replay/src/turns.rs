@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use crate::echoes::Echoes;
 use crate::order::{Evidence, Place, Rising};
 use crate::packet::Packet;
-use crate::reconstruct::SAME_HOST_NS;
 use crate::scoreboard::Scoreboard;
 use crate::seq::{Position, nearest};
 use crate::sightings::space;
@@ -82,7 +81,7 @@ impl Turns<'_> {
     /// The places of packets without a sample, in the sender's order. `None` where the capture is not of its host, as
     /// far as matches tell, or has no times.
     pub(crate) fn places(&self) -> Option<Vec<Place>> {
-        let delays = self.delays()?;
+        let delays = self.evidence.delays()?;
         let spaces = self.evidence.spaces();
         let received = self.turns(false, (0, 0), &spaces)?;
         let sent = self.turns(true, delays, &spaces)?;
@@ -190,18 +189,6 @@ impl Turns<'_> {
         };
         let sacks = self.evidence.packet(q.packet).sack.iter().next().is_some();
         is_full(state.una) && (sacks || !is_full(most.ack.max(state.una)))
-    }
-
-    /// The least and the longest delay of what is sent; `None` where delays say that a network lies between.
-    fn delays(&self) -> Option<(i64, i64)> {
-        let (mut sent, mut received): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
-        for (i, f) in self.evidence.found.iter().enumerate() {
-            let Some(s) = f.sample().filter(|_| self.evidence.firsts[i] == i) else { continue };
-            let delay = self.evidence.packet(i).ts_ns?.checked_sub(self.evidence.samples[s as usize].ts_ns)?;
-            if self.evidence.packets[i].is_out { sent.push(delay) } else { received.push(delay) }
-        }
-        let (least, last) = (sent.iter().min()?, received.iter().max()?);
-        (least.checked_sub(*last)? < SAME_HOST_NS).then_some((*least, *sent.iter().max()?))
     }
 
     /// One direction's packets with what the samples leave open for each.

@@ -71,7 +71,12 @@ impl Matching<'_> {
             // a connection to the trace for each thread: SQLite's are not shared
             || TraceReader::open(self.trace),
             |reader, (flow, packets, shifts)| {
-                let mut matched = match_flow(self.row(flow), self.samples(reader, flow)?, all, &packets, self.copies);
+                let is_sacked = |p: &FlowPacket| !p.is_out && !all[p.index as usize].sack.is_empty();
+                // of what was acknowledged before the capture began only the samples know
+                let begins_late = packets.first().is_some_and(|p| !all[p.index as usize].flags.syn());
+                let is_sacked = begins_late || packets.iter().any(is_sacked);
+                let samples = self.samples(reader, flow, is_sacked)?;
+                let mut matched = match_flow(self.row(flow), samples, all, &packets, self.copies);
                 let (own, found) = incarnations::own(&matched.samples, all, &packets, &matched.found);
                 let (packets, found) = (own.into_owned(), found.into_owned());
                 matched.found = found;
@@ -87,15 +92,26 @@ impl Matching<'_> {
         &self.flows[flow as usize]
     }
 
+    /// The samples of a flow; `is_sacked`: also what its peer selectively acknowledged.
     fn samples(
         &self,
         reader: &tcpprobe_trace::Result<TraceReader>,
         flow: u32,
+        is_sacked: bool,
     ) -> tcpprobe_trace::Result<Vec<SampleRow>> {
-        match reader {
-            Ok(reader) => reader.samples(self.row(flow).id),
-            Err(_) => TraceReader::open(self.trace)?.samples(self.row(flow).id),
+        let again;
+        let reader = match reader {
+            Ok(reader) => reader,
+            Err(_) => {
+                again = TraceReader::open(self.trace)?;
+                &again
+            }
+        };
+        let mut samples = reader.samples(self.row(flow).id)?;
+        if is_sacked {
+            reader.read_sacked(self.row(flow).id, &mut samples)?;
         }
+        Ok(samples)
     }
 
     /// Looks for flows under other addresses and numbers. Packets whose numbers were shifted are added to the capture's
@@ -116,7 +132,7 @@ impl Matching<'_> {
         let (absent, flows_left_out) = self.absent(all, &shown)?;
         let of_absent = absent.par_iter().map_init(
             || TraceReader::open(self.trace),
-            |reader, &flow| Ok(search.fits(flow, self.row(flow), &self.samples(reader, flow)?, Shown::Not)),
+            |reader, &flow| Ok(search.fits(flow, self.row(flow), &self.samples(reader, flow, false)?, Shown::Not)),
         );
         let of_absent: tcpprobe_trace::Result<Vec<_>> = of_absent.collect();
         fits.extend(of_absent?.into_iter().flatten());

@@ -102,5 +102,7 @@ pub(crate) fn sample(serial: u64, p: &Packet, is_out: bool) -> SampleRow {
         sk_state: None,
         bytes_sent: None,
         cwnd_bytes: None,
+        sacked_out: None,
+        mss: None,
     }
 }
