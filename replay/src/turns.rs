@@ -19,6 +19,8 @@ const TURNAROUND_NS: i64 = 2_500;
 const STEP_NS: i64 = 2_500;
 /// The largest shift of a window (RFC 7323 §2.3).
 const MOST_SCALE: u8 = 14;
+/// What waited in a queue was sent in the tick of its timestamp, at no time known better.
+const TICK_NS: i64 = 1_000_000;
 /// What arrived longer before than this was taken up.
 const BATCH_NS: i64 = 50_000;
 
@@ -108,15 +110,22 @@ impl Turns<'_> {
                 arrived += 1;
             }
             let most = arrived.checked_sub(1).map(|last| promised[last]);
+            // did the last one taken up make room for this one, which waited in a queue after that?
+            let mut has_room_now = false;
             while let Some(q) = received.get(queue) {
                 let must = q.high < o.low;
                 if !must && (queue >= arrived || q.low > o.high || self.comes_later(q, o, &state)) {
                     break;
                 }
                 let alone_ns = done_ns.saturating_add(STEP_NS).max(q.at_ns.saturating_add(TURNAROUND_NS));
-                if must || self.answers(o, &state) || self.has_no_room(o, q, most, &state) {
+                let has_no_room = self.has_no_room(o, q, most, &state);
+                if must || self.answers(o, &state) || has_no_room {
                     // it made the sender send this one
                     done_ns = done_ns.max(o.at_ns);
+                    has_room_now = has_no_room && o.at_ns < o.seen_ns;
+                } else if has_room_now && o.at_ns < q.at_ns.saturating_add(TICK_NS) {
+                    // TCP sends at once what it has room for (`tcp_data_snd_check`)
+                    break;
                 } else if alone_ns <= o.at_ns || (alone_ns <= o.seen_ns && self.is_idle(o, q, &state)) {
                     done_ns = alone_ns;
                 } else if q.at_ns >= o.at_ns.saturating_sub(BATCH_NS) {
