@@ -207,6 +207,6 @@ fn some_of(packets: &[FlowPacket]) -> impl Iterator<Item = &FlowPacket> {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
