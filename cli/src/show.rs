@@ -64,9 +64,19 @@ pub(crate) fn run(args: &ShowArgs) -> Outcome {
     section(&query, &mut out, "Samples lost", LOSSES)?;
     section(&query, &mut out, "Captures joined", CAPTURES)?;
     section(&query, &mut out, "Packets by match", MATCHES)?;
-    section(&query, &mut out, "Packets by flow", FLOW_MATCHES)?;
-    section(&query, &mut out, "Samples by flow", SAMPLES)?;
-    section(&query, &mut out, "Flows under other addresses or numbers", TRANSLATIONS)?;
+    for (title, sql, all) in [
+        (
+            "Packets by flow",
+            FLOW_MATCHES,
+            "SELECT capture_id, flow_id, match, reason, count(*) FROM packets GROUP BY 1, 2, 3, 4",
+        ),
+        ("Samples by flow", SAMPLES, "SELECT * FROM sample_counts"),
+        ("Flows under other addresses or numbers", TRANSLATIONS, "SELECT * FROM translations"),
+    ] {
+        if section(&query, &mut out, title, sql)? == MAX_FLOWS {
+            writeln!(out, "the first {MAX_FLOWS} rows; all: tcpprobe sql … \"{all}\"")?;
+        }
+    }
     section(&query, &mut out, "Frames not joined", UNJOINED)?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)

@@ -15,15 +15,19 @@ pub(crate) fn run(args: &VerifyArgs) -> Outcome {
     let mut printer =
         Printer { out: BufWriter::new(std::io::stdout().lock()), format: args.format, left: args.limit, printed: 0 };
     let report = verify(&args.trace, &mut |violation| printer.add(violation))?;
-    printer.end()?;
+    match printer.end() {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
+        ended => ended?,
+    }
     let printed = printer.printed;
-    drop(printer);
+    // what is still in the buffer has no reader
+    let (_, _) = printer.out.into_parts();
     summary(args, &report, printed);
     Ok(if report.violated() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 struct Printer<W: Write> {
-    out: W,
+    out: BufWriter<W>,
     format: VerifyFormat,
     left: u64,
     printed: u64,
@@ -49,6 +53,15 @@ impl<W: Write> Printer<W> {
         if self.left == 0 {
             return Ok(());
         }
+        match self.print(violation) {
+            // `tcpprobe verify … | head`: what is not read is counted all the same, and the exit code stays true
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => self.left = 0,
+            printed => printed?,
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, violation: &Violation) -> std::io::Result<()> {
         self.left -= 1;
         let Violation { check, place, text } = violation;
         let record = Record {
@@ -147,4 +160,33 @@ fn summary(args: &VerifyArgs, report: &Report, printed: u64) {
 
 fn checks(n: usize) -> String {
     counted(n as u64, "check")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Unread;
+
+    impl Write for Unread {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn violations_are_counted_on_when_no_one_reads_them() {
+        let violation = Violation { check: "values", place: Place::default(), text: "wrong".into() };
+        for format in [VerifyFormat::Text, VerifyFormat::Csv, VerifyFormat::Json] {
+            let out = BufWriter::with_capacity(0, Unread);
+            let mut printer = Printer { out, format, left: 100, printed: 0 };
+            for _ in 0..3 {
+                printer.add(&violation).unwrap();
+            }
+            assert_eq!((printer.left, printer.printed), (0, 0));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //!
 //! Owns when two packets are one; must not know how samples were found.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use crate::matching::{COPY_NS, Found};
 use crate::packet::Packet;
@@ -14,15 +14,12 @@ use crate::sightings::{FlowPacket, space};
 /// sent twice at once.
 pub(crate) fn are_usual(all: &[Packet]) -> bool {
     let (mut count, mut again) = (0u64, 0u64);
-    let mut recent: VecDeque<&Packet> = VecDeque::new();
+    let looks = |p: &Packet| (p.src, p.src_port, p.dst, p.dst_port, p.seq, p.ack, p.len, p.flags, p.tsval, p.ip_id);
+    // the latest of each look, and not all that are close: a file of coarse times has any number of these
+    let mut latest: HashMap<_, &Packet> = HashMap::new();
     for p in all.iter().filter(|p| p.len > 0 && p.interface.is_none() && p.sll_type.is_none()) {
-        while recent.front().is_some_and(|r| !are_close(p, r)) {
-            recent.pop_front();
-        }
         count += 1;
-        let looks = |p: &Packet| (p.src, p.src_port, p.dst, p.dst_port, p.seq, p.ack, p.len, p.flags, p.tsval, p.ip_id);
-        again += u64::from(recent.iter().any(|r| looks(r) == looks(p)));
-        recent.push_back(p);
+        again += u64::from(latest.insert(looks(p), p).is_some_and(|before| are_close(p, before)));
     }
     again * 4 > count
 }
@@ -103,4 +100,29 @@ fn are_one(a: &Packet, b: &Packet, usual: bool) -> bool {
             // a cooked capture does not always say where
             None => (usual || a.sll_type.is_some()) && are_close(a, b),
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translation::testing::{ACK, packet};
+
+    fn at(seq: u32, ts_ns: i64) -> Packet {
+        Packet { ts_ns: Some(ts_ns), ..packet("10.0.0.1:1", "10.0.0.2:2", seq, 5, 100, ACK) }
+    }
+
+    #[test]
+    fn a_mirror_shows_everything_twice_and_what_is_sent_again_later_is_no_copy() {
+        let mirrored: Vec<Packet> = (0..8).flat_map(|i| [at(i, i.into()), at(i, i64::from(i) + COPY_NS)]).collect();
+        assert!(are_usual(&mirrored));
+        let again: Vec<Packet> = (0..8).flat_map(|i| [at(i, i.into()), at(i, i64::from(i) + COPY_NS + 1)]).collect();
+        assert!(!are_usual(&again));
+    }
+
+    #[test]
+    fn times_of_a_whole_second_do_not_take_the_square_of_the_packets() {
+        // each compared with each would be 2 × 10¹⁰
+        let all: Vec<Packet> = (0..200_000).map(|i| at(i, 0)).collect();
+        assert!(!are_usual(&all));
+    }
 }

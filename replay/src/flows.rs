@@ -109,7 +109,8 @@ impl<'a> Dealer<'a> {
             }
             // of several that fit, the one that lived at the time; where none did, clocks cannot be compared
             let row = &self.flows[flow as usize];
-            let lived = at_ns.is_some_and(|t| row.first_ns - NEAR_NS <= t && t <= row.last_ns + NEAR_NS);
+            let lived = at_ns
+                .is_some_and(|t| row.first_ns.saturating_sub(NEAR_NS) <= t && t <= row.last_ns.saturating_add(NEAR_NS));
             // the first packets of a connection have its very numbers
             let first = if is_out { at.began.0 } else { at.began.1 };
             let begins = packet.flags.syn() && first == Some(packet.seq);

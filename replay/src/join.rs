@@ -123,7 +123,8 @@ fn is_whole(path: &Path, read: &ReadSummary, sessions: &[SessionRow]) -> bool {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let own = sessions.iter().find(|s| s.capture_path.as_ref() == Some(&path));
     let dropped = own.and_then(|s| s.capture_dropped);
-    let file = read.capture.if_dropped.zip(read.capture.os_dropped).map(|(a, b)| a + b);
+    // not their sum: counters of a damaged file may go around to 0
+    let file = read.capture.if_dropped.zip(read.capture.os_dropped).map(|(a, b)| a.max(b));
     dropped.or(file) == Some(0) && read.capture.truncated.is_none()
 }
 

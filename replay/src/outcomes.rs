@@ -11,6 +11,7 @@ use tcpprobe_trace::sample::Phase;
 use crate::clocks::Clocks;
 use crate::matching::Found;
 use crate::packet::Packet;
+use crate::reconstruct::SAME_HOST_NS;
 use crate::seq::distance;
 use crate::sightings::{FlowPacket, failed, serves, space};
 
@@ -22,9 +23,6 @@ pub(crate) struct Coverage {
     /// It is known to have lost nothing that came to it.
     pub(crate) whole: bool,
 }
-
-/// A packet passes the tap of its own host within this, if no queue holds it.
-const SAME_HOST_NS: i64 = 1_000_000;
 
 /// The outcomes of a flow's samples: how many of each, and which sample is without a packet for a reason other than
 /// the capture's time.

@@ -143,3 +143,39 @@ fn goes_on(p: &Packet, next: &Packet, first_len: u32, gap_ns: i64) -> bool {
             .and_then(|(p, next)| next.checked_sub(p))
             .is_some_and(|gap| (0..=gap_ns).contains(&gap))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translation::testing::{ACK, PUSH, packet};
+
+    fn at(seq: u32, len: u32, flags: u16, ts_ns: i64) -> Packet {
+        Packet { ts_ns: Some(ts_ns), tsval: Some(7), ..packet("10.0.0.1:1", "10.0.0.2:2", seq, 5, len, flags) }
+    }
+
+    #[test]
+    fn a_piece_follows_the_one_before_at_once_and_is_no_longer() {
+        let first = at(1000, 100, ACK, 0);
+        assert!(goes_on(&first, &at(1100, 100, ACK, 50), 100, 60));
+        assert!(goes_on(&first, &at(1100, 30, PUSH, 50), 100, 60), "the last one is shorter");
+        assert!(!goes_on(&first, &at(1100, 101, ACK, 50), 100, 60), "longer than the first");
+        assert!(!goes_on(&first, &at(1100, 100, ACK, 61), 100, 60), "too late");
+        assert!(!goes_on(&first, &at(1100, 100, ACK, -1), 100, 60), "before it");
+        assert!(!goes_on(&first, &at(1101, 100, ACK, 50), 100, 60), "not where it ended");
+    }
+
+    #[test]
+    fn a_segment_ends_with_its_push() {
+        assert!(!goes_on(&at(1000, 100, PUSH, 0), &at(1100, 100, ACK, 50), 100, 60));
+    }
+
+    #[test]
+    fn another_stamp_or_identification_is_another_segment() {
+        let first = Packet { ip_id: Some(u16::MAX), ..at(1000, 100, ACK, 0) };
+        let next = Packet { ip_id: Some(0), ..at(1100, 100, ACK, 50) };
+        assert!(goes_on(&first, &next, 100, 60), "counted on around the end");
+        assert!(!goes_on(&first, &Packet { ip_id: Some(1), ..next }, 100, 60));
+        assert!(!goes_on(&first, &Packet { tsval: Some(8), ..next }, 100, 60));
+        assert!(!goes_on(&first, &Packet { ack: 6, ..next }, 100, 60));
+    }
+}

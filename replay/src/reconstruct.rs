@@ -91,9 +91,7 @@ impl Matched {
             Some(Delay { ts_ns, delay_ns, is_out: packet.is_out })
         }))
     }
-}
 
-impl Matched {
     /// Takes back what nothing but order proves, where the clocks of all flows together speak against it.
     pub(crate) fn doubt(&mut self, all: &[Packet], packets: &[FlowPacket], clocks: &Clocks) {
         for (packet, f) in packets.iter().zip(&mut self.found) {

@@ -127,15 +127,14 @@ pub(crate) struct Search<'a> {
     index: Index<'a>,
 }
 
-/// The connections that may be of a flow that is not known by its addresses, and how many packets those have that are
-/// too many. `owners` are the flows by address that a packet's sender and receiver are.
-pub(crate) fn unknown(all: &[Packet], owners: impl Fn(u32) -> Owners) -> (Vec<Connection>, u64) {
+/// The connections that may be of a flow that is not known by its addresses, and those that are too many to be looked
+/// at. `owners` are the flows by address that a packet's sender and receiver are.
+pub(crate) fn unknown(all: &[Packet], owners: impl Fn(u32) -> Owners) -> (Vec<Connection>, Vec<Connection>) {
     let mut found = connections(all, owners);
     found.retain(|c| c.packets.len() >= FEWEST);
     found.sort_by_key(|c| std::cmp::Reverse(c.packets.len()));
     let beyond = found.split_off(found.len().min(MOST_CONNECTIONS));
-    let left_out = beyond.iter().filter(|c| c.owners == [None; 2]).map(|c| c.packets.len() as u64).sum();
-    (found, left_out)
+    (found, beyond)
 }
 
 impl<'a> Search<'a> {
@@ -208,6 +207,6 @@ fn some_of(packets: &[FlowPacket]) -> impl Iterator<Item = &FlowPacket> {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -359,3 +359,69 @@ impl Turns<'_> {
         !s.has_segment && self.times[turn.packet].is_some_and(|t| s.ts_ns <= t)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matching::Found;
+    use crate::sightings::FlowPacket;
+    use crate::translation::testing::{ACK, SYN, packet};
+    use tcpprobe_trace::join::Reason;
+
+    const US: &str = "10.0.0.1:1";
+    const PEER: &str = "10.0.0.2:2";
+
+    /// Runs a test on the turns of a packet that was received and one that was sent, of a flow without samples.
+    fn with(all: &[Packet; 2], wscale: Option<u8>, test: impl FnOnce(&Turns<'_>, [Turn; 2])) {
+        let packets = [FlowPacket { index: 0, is_out: false }, FlowPacket { index: 1, is_out: true }];
+        let found = [Found::Nothing(Reason::NotSampled); 2];
+        let evidence = Evidence { samples: &[], edges: &[], all, packets: &packets, found: &found, firsts: &[0, 1] };
+        let echoes = Echoes::new(Position::first(1000), Position::first(1000), all, &packets);
+        let rising = Rising::new(&[], &[]);
+        let turn = |packet| Turn { packet, at_ns: 0, seen_ns: 0, low: 0, high: 0, own: None, space: 0 };
+        test(&Turns { evidence, echoes: &echoes, rising: &rising, times: &[None; 2], wscale }, [turn(0), turn(1)]);
+    }
+
+    #[test]
+    fn a_window_is_scaled_but_not_that_of_a_syn() {
+        let all = [packet(PEER, US, 1, 1000, 0, ACK), packet(US, PEER, 1000, 1, 0, SYN | ACK)];
+        with(&all, Some(3), |turns, _| {
+            assert_eq!(turns.right(&all[0], 1000.into()), Some((1000 + (512 << 3)).into()));
+            assert_eq!(turns.right(&all[1], 1000.into()), Some((1000 + 512).into()));
+        });
+        with(&all, Some(200), |turns, _| {
+            assert_eq!(turns.right(&all[0], 0.into()), Some((512 << 14).into()), "no shift is larger");
+        });
+        with(&all, None, |turns, _| assert_eq!(turns.right(&all[0], 1000.into()), None));
+    }
+
+    #[test]
+    fn without_a_match_no_order_is_claimed() {
+        let all = [packet(PEER, US, 1, 1000, 0, ACK), packet(US, PEER, 1000, 1, 0, ACK)];
+        with(&all, None, |turns, _| assert_eq!(turns.places(), None));
+    }
+
+    #[test]
+    fn what_is_sent_comes_after_the_data_that_it_acknowledges_and_before_what_it_does_not() {
+        let data = packet(PEER, US, 1, 1000, 100, ACK);
+        let at = |rcv: u32| State {
+            una: Position::first(1000),
+            nxt: Position::first(1000),
+            right: None,
+            rcv: Some(Position::first(rcv)),
+            beyond: Scoreboard::default(),
+            board: Scoreboard::default(),
+            stamp: None,
+            cwnd_bytes: None,
+            slot: 0,
+            places: Vec::new(),
+        };
+        with(&[data, packet(US, PEER, 1000, 101, 0, ACK)], None, |turns, [q, o]| {
+            assert!(turns.answers(&o, &at(1)) && !turns.comes_later(&q, &o, &at(1)));
+            assert!(!turns.answers(&o, &at(101)), "it has been taken up");
+        });
+        with(&[data, packet(US, PEER, 1000, 1, 0, ACK)], None, |turns, [q, o]| {
+            assert!(!turns.answers(&o, &at(1)) && turns.comes_later(&q, &o, &at(1)));
+        });
+    }
+}

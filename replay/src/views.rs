@@ -4,6 +4,7 @@
 //! addresses are looked for. Must not know what is written of them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -42,7 +43,7 @@ pub(crate) struct Translated {
     pub(crate) rows: Vec<Translation>,
     /// Packets that more than one flow may have.
     pub(crate) undecided: u64,
-    /// Packets of connections that were too many to look at.
+    /// Packets without a row of connections that were too many to look at.
     pub(crate) left_out: u64,
     /// Flows that were too many to look for.
     pub(crate) flows_left_out: u64,
@@ -120,9 +121,9 @@ impl Matching<'_> {
         let shown: HashMap<u32, Shown> =
             views.iter().map(|v| (v.flow, if v.is_misfit(all) { Shown::Misfit } else { Shown::Fits })).collect();
         let owners = owners(all.len(), views.iter().filter(|v| shown[&v.flow] == Shown::Fits));
-        let (connections, left_out) = translation::unknown(all, |index| owners[index as usize].map(known));
+        let (connections, beyond) = translation::unknown(all, |index| owners[index as usize].map(known));
         if connections.is_empty() {
-            return Ok(Translated { left_out, ..Translated::default() });
+            return Ok(Translated::default());
         }
         let search = Search::new(all, &connections);
         let mut fits: Vec<_> = views
@@ -136,23 +137,20 @@ impl Matching<'_> {
         );
         let of_absent: tcpprobe_trace::Result<Vec<_>> = of_absent.collect();
         fits.extend(of_absent?.into_iter().flatten());
-        let (found, undecided) = search.decide(fits);
-        let undecided = undecided.iter().map(|&c| &connections[c as usize]).filter(|c| c.owners == [None; 2]);
-        let mut translated = Translated {
-            undecided: undecided.map(|c| c.packets.len() as u64).sum(),
-            left_out,
-            flows_left_out,
-            ..Translated::default()
-        };
+        let (mut found, undecided) = search.decide(fits);
+        found.retain(|f| f.shifts != Shifts::default() || f.addresses != self.addresses(f.flow));
 
-        let mut changed = Vec::new();
+        let mut taken: HashSet<(u32, bool)> =
+            found.iter().flat_map(|f| &f.packets).map(|p| (p.index, p.is_out)).collect();
+        // of a flow that has these addresses, and other numbers, they may be as little as of any other one
+        let mut of_several = 0;
+        for c in undecided.iter().map(|&c| &connections[c as usize]).filter(|c| c.owners == [None; 2]) {
+            of_several += c.packets.len() as u64;
+            taken.extend(c.packets.iter().flat_map(|p| [(p.index, true), (p.index, false)]));
+        }
+        let mut changed = release(views, &taken);
+        let rows = found.iter().map(|f| f.row(self.row(f.flow))).collect();
         for mut f in found {
-            let row = self.row(f.flow);
-            if f.shifts == Shifts::default() && f.addresses == (row.local, row.remote) {
-                continue;
-            }
-            translated.rows.push(f.row(row));
-            changed.extend(release(views, &f.packets));
             if f.shifts != Shifts::default() {
                 for packet in &mut f.packets {
                     let back = f.shifts.back(&all[packet.index as usize], packet.is_out);
@@ -164,7 +162,19 @@ impl Matching<'_> {
         }
         views.extend(self.views(all, changed)?);
         views.sort_by_key(|v| (v.flow, v.packets.first().map(|p| all[p.index as usize].number)));
-        Ok(translated)
+        // what was not compared may still have a row by its addresses
+        let with_row: HashSet<u32> = match beyond.is_empty() {
+            true => HashSet::new(),
+            false => views.iter().flat_map(|v| &v.packets).map(|p| p.index).collect(),
+        };
+        let unknown = beyond.iter().filter(|c| c.owners == [None; 2]).flat_map(|c| &c.packets);
+        let left_out = unknown.filter(|p| !with_row.contains(&p.index)).count() as u64;
+        Ok(Translated { rows, undecided: of_several, left_out, flows_left_out })
+    }
+
+    fn addresses(&self, flow: u32) -> (SocketAddr, SocketAddr) {
+        let row = self.row(flow);
+        (row.local, row.remote)
     }
 
     /// The flows that the capture does not have by their addresses but may have, and how many more there are.
@@ -187,9 +197,9 @@ impl Matching<'_> {
     }
 }
 
-/// Takes packets away from the views that had them by address; what is left of these is to be matched anew.
-fn release(views: &mut Vec<View>, packets: &[FlowPacket]) -> Vec<(u32, Vec<FlowPacket>, Shifts)> {
-    let taken: HashSet<(u32, bool)> = packets.iter().map(|p| (p.index, p.is_out)).collect();
+/// Takes packets, each as its sender or its receiver has it, away from the views that had them by address; what is left
+/// of these is to be matched anew.
+fn release(views: &mut Vec<View>, taken: &HashSet<(u32, bool)>) -> Vec<(u32, Vec<FlowPacket>, Shifts)> {
     let has = |p: &FlowPacket| taken.contains(&(p.index, p.is_out));
     let concerned: Vec<View> = views.extract_if(.., |v| v.packets.iter().any(has)).collect();
     let left = concerned.into_iter().map(|mut v| {

@@ -26,24 +26,44 @@ pub fn upgrade(path: &Path) -> Result<()> {
     }
 }
 
-/// Opens an existing trace for reading.
+/// Opens an existing trace for reading. What a join or an import that was killed has left half-written is taken back
+/// first, which a connection that only reads cannot do.
 pub(crate) fn open_read(path: &Path) -> Result<Connection> {
     exists(path)?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let read = || -> Result<(Connection, i64)> {
+        let db = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let version = version(&db, path)?;
+        Ok((db, version))
+    };
+    let opened = match read() {
+        Err(e) if is_half_written(&e) => {
+            version(&connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, path)?;
+            read()
+        }
+        other => other,
+    };
+    match opened? {
+        (db, SCHEMA_VERSION) => Ok(db),
+        (_, older) => Err(Error::OldVersion { path: path.to_owned(), found: older, known: SCHEMA_VERSION }),
+    }
+}
+
+fn is_half_written(error: &Error) -> bool {
+    let Error::Sqlite { cause: rusqlite::Error::SqliteFailure(e, _), .. } = error else { return false };
+    e.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK
+}
+
+fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
+    let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags).map_err(failed(path, "cannot open"))?;
     prepare(&db, path)?;
-    match version(&db, path)? {
-        SCHEMA_VERSION => Ok(db),
-        older => Err(Error::OldVersion { path: path.to_owned(), found: older, known: SCHEMA_VERSION }),
-    }
+    Ok(db)
 }
 
 /// Opens an existing trace for writing, and brings an older one up to the present schema.
 pub(crate) fn open_write(path: &Path) -> Result<Connection> {
     exists(path)?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(failed(path, "cannot open"))?;
-    prepare(&db, path)?;
+    let db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     if version(&db, path)? < SCHEMA_VERSION {
         migrate(&db, path)?;
     }

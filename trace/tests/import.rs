@@ -148,3 +148,22 @@ fn lengths_without_a_place_are_kept_and_numbers_are_not_made_up() {
     assert_eq!(all(&path, "SELECT cause, count FROM losses"), [[Value::Text("not_logged".into()), Value::Integer(5)]]);
     assert!(all(&path, "SELECT * FROM clocks").is_empty(), "no anchor is known");
 }
+
+/// As a process leaves it that was killed in the middle of a large join: pages written, and the journal to take them back.
+#[test]
+fn what_was_killed_in_a_transaction_is_taken_back_by_whoever_reads() {
+    let (_dir, path) = temp();
+    let mut import = ImportWriter::begin(&path).unwrap();
+    add_session(&mut import, true, &SessionEnd::default());
+    import.commit().unwrap();
+    let killed = path.with_file_name("killed.db");
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA cache_size = 10; BEGIN IMMEDIATE").unwrap();
+    for _ in 0..20_000 {
+        db.execute("INSERT INTO unjoined VALUES (1, 'not TCP', 1)", []).unwrap();
+    }
+    std::fs::copy(&path, &killed).unwrap();
+    std::fs::copy(path.with_extension("db-journal"), killed.with_extension("db-journal")).unwrap();
+    let rows = Query::open(&killed).unwrap().all("SELECT count(*) FROM unjoined").unwrap();
+    assert_eq!(rows, [[Value::Integer(0)]]);
+}
