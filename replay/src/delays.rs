@@ -31,12 +31,14 @@ impl UsualDelays {
         UsualDelays { pairs, least_ns }
     }
 
-    /// Does this sample stand in the same order as those of the packets around? Without any nothing can be said.
+    /// Does this sample stand in the same order as those of the packets around? Without any other nothing can be said.
     pub(crate) fn in_order(&self, packet: u32, sample: u32) -> bool {
         let at = self.pairs.partition_point(|&(p, _, _)| p < packet);
         let (before, after) = self.pairs.split_at(at);
         let order = before.iter().rev().take(NEIGHBOURS).rev().map(|p| p.1).chain([sample]);
-        !self.pairs.is_empty() && order.chain(after.iter().take(NEIGHBOURS).map(|p| p.1)).is_sorted()
+        // pieces and copies are of one sample: they are no evidence for each other
+        let alone = self.pairs.iter().all(|&(_, s, _)| s == sample);
+        !alone && order.chain(after.iter().take(NEIGHBOURS).map(|p| p.1)).is_sorted()
     }
 
     /// Do most of the packets around stand in another order to this one than their samples do to this sample?
@@ -51,12 +53,20 @@ impl UsualDelays {
         against * 2 > of
     }
 
-    /// What is usual around a packet, itself left out; `None` where there is nothing to compare with.
-    pub(crate) fn around(&self, packet: u32) -> Option<Window> {
+    /// Is this delay longer than that of any packet with another sample?
+    pub(crate) fn is_slowest(&self, sample: u32, delay: Option<i64>) -> bool {
+        let others = self.pairs.iter().filter(|&&(_, s, _)| s != sample).map(|p| p.2).max();
+        others.zip(delay).is_none_or(|(others, delay)| delay > others)
+    }
+
+    /// What is usual around a packet, itself left out and all that has the samples in question: if one of these is not
+    /// its own, its copies and the other pieces are no evidence either. `None`: there is nothing to compare with.
+    pub(crate) fn around(&self, packet: u32, samples: &[u32]) -> Option<Window> {
         let at = self.pairs.partition_point(|&(p, _, _)| p < packet);
         let (before, rest) = self.pairs.split_at(at);
-        let after = rest.iter().skip_while(|&&(p, _, _)| p == packet);
-        let near = before.iter().rev().take(NEIGHBOURS).chain(after.take(NEIGHBOURS));
+        let is_evidence = |pair: &&(u32, u32, i64)| pair.0 != packet && !samples.contains(&pair.1);
+        let near = before.iter().rev().filter(is_evidence).take(NEIGHBOURS);
+        let near = near.chain(rest.iter().filter(is_evidence).take(NEIGHBOURS));
         let mut delays: Vec<i64> = near.map(|&(_, _, delay)| delay).collect();
         if delays.is_empty() {
             return None;
@@ -106,14 +116,15 @@ mod tests {
     fn a_few_wrong_delays_do_not_make_it_wider() {
         let mut pairs: Vec<(u32, u32, i64)> = (0..20).map(|p| (p, p, 1_000 + i64::from(p))).collect();
         pairs[3].2 = 200_000_000;
-        let window = UsualDelays::new(pairs).around(10).unwrap();
+        let window = UsualDelays::new(pairs).around(10, &[10]).unwrap();
         assert!(window.has(1_010) && !window.loosely_has(1_000_000));
     }
 
     #[test]
     fn a_packet_is_no_evidence_for_itself() {
-        assert!(UsualDelays::new(vec![(7, 0, 5)]).around(7).is_none());
-        let window = UsualDelays::new(vec![(6, 0, 5), (7, 1, 900_000)]).around(7).unwrap();
+        assert!(UsualDelays::new(vec![(7, 0, 5)]).around(7, &[0]).is_none());
+        // nor is a copy, or another piece of the same sample
+        let window = UsualDelays::new(vec![(6, 0, 5), (7, 1, 900_000), (8, 1, 900_000)]).around(7, &[1]).unwrap();
         assert!(window.has(5) && !window.loosely_has(900_000));
     }
 }

@@ -16,6 +16,10 @@ use crate::sightings::FlowPacket;
 /// Farther than this from what a connection was doing, a packet is not of it (RFC 9293: windows are below 1 GiB).
 const FAR: u32 = 1 << 30;
 
+/// Two connections whose numbers are a random distance apart are hardly ever as near as this to each other, in both
+/// directions, while most packets are to the one before.
+const NEAR: u32 = 1 << 20;
+
 /// A packet is captured no longer than this before its flow's first sample or after the last, queues left aside.
 const NEAR_NS: i64 = 1_000_000;
 
@@ -91,7 +95,7 @@ impl<'a> Dealer<'a> {
         let (seq, ack) = (Some(packet.seq), packet.flags.ack().then_some(packet.ack));
         let (own, peer) = if is_out { (seq, ack) } else { (ack, seq) };
         let at_ns = packet.ts_ns.map(|t| t.saturating_sub(self.ahead_ns));
-        let mut best: Option<(u32, (bool, bool, u32))> = None;
+        let mut best: Option<(u32, (bool, bool, bool, u32))> = None;
         for &flow in several {
             let place = &mut self.whereabouts[flow as usize];
             let at = match place {
@@ -107,14 +111,15 @@ impl<'a> Dealer<'a> {
             if far >= FAR {
                 continue;
             }
-            // of several that fit, the one that lived at the time; where none did, clocks cannot be compared
+            // of several that fit, the one that lived at the time, as far as a clock tells that may be wrong by seconds;
+            // where none did, clocks cannot be compared
             let row = &self.flows[flow as usize];
             let lived = at_ns
                 .is_some_and(|t| row.first_ns.saturating_sub(NEAR_NS) <= t && t <= row.last_ns.saturating_add(NEAR_NS));
             // the first packets of a connection have its very numbers
             let first = if is_out { at.began.0 } else { at.began.1 };
             let begins = packet.flags.syn() && first == Some(packet.seq);
-            let rank = (!begins, !lived, far);
+            let rank = (!begins, far >= NEAR, !lived, far);
             if best.is_none_or(|(_, r)| rank < r) {
                 best = Some((flow, rank));
             }

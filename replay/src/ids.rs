@@ -32,6 +32,23 @@ pub(crate) fn are_counted(packets: &[Sighting]) -> bool {
     ids.len() > 2 && ids.len() > zeros
 }
 
+/// For each transmission of a sender how many identifications there are up to its next one's: so many packets it was cut
+/// into at the most, or fewer. `None`: the next one is not known, or has the same, as after a failure.
+pub(crate) fn taken(samples: &[Sighting]) -> Vec<Option<u16>> {
+    let mut next = None;
+    let mut taken: Vec<Option<u16>> = samples
+        .iter()
+        .rev()
+        .map(|s| {
+            let count = next.zip(s.ip_id).map(|(next, own): (u16, u16)| next.wrapping_sub(own));
+            next = s.ip_id.filter(|&i| i != 0);
+            count.filter(|&c| c > 0)
+        })
+        .collect();
+    taken.reverse();
+    taken
+}
+
 /// Are the identifications of one direction of a flow worth anything? Not where something on the way rewrites them,
 /// nor where the sender leaves them alike.
 /// Those that say nothing, and those that other causes explain, do not count.
@@ -123,6 +140,12 @@ mod tests {
         assert_eq!(kinship(&at(1_000, 2_000, 8), &sample, false), Kinship::Unknown, "behind an acknowledgment");
         let ack = at(1_000, 1_000, 7);
         assert_eq!(kinship(&at(1_000, 1_000, 8), &ack, false), Kinship::Other, "a duplicate has its own sample");
+    }
+
+    #[test]
+    fn a_transmission_has_the_identifications_up_to_the_next_one() {
+        let samples = [at(0, 5_792, 65_534), at(5_792, 7_240, 2), at(7_240, 8_688, 2), at(8_688, 9_000, 9)];
+        assert_eq!(taken(&samples), [Some(4), None, Some(7), None]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use tcpprobe_trace::join::Reason;
 
 use crate::delays::UsualDelays;
-use crate::ids::{Kinship, MOST_MERGED, are_counted, are_telling, kinship};
+use crate::ids::{Kinship, MOST_MERGED, are_counted, are_telling, kinship, taken};
 use crate::packet::TcpFlags;
 use crate::seq::Position;
 use crate::spans::Spans;
@@ -113,6 +113,21 @@ impl Candidates {
     }
 }
 
+/// Packets that could have the same samples, ascending.
+#[derive(Default)]
+struct Rivals {
+    /// At the place where the packet was seen, itself among them.
+    here: Vec<u32>,
+    /// At another place, where more were seen.
+    elsewhere: Vec<u32>,
+}
+
+impl Rivals {
+    fn all(&self) -> impl Iterator<Item = u32> {
+        self.here.iter().chain(&self.elsewhere).copied()
+    }
+}
+
 /// Matches one direction of a flow.
 pub(crate) struct Matcher<'a> {
     packets: &'a [Sighting],
@@ -125,6 +140,10 @@ pub(crate) struct Matcher<'a> {
     candidates: Candidates,
     /// Do identifications tell transmissions apart?
     ids: bool,
+    /// For each sample of what was sent, how many identifications its pieces may have.
+    taken: Vec<Option<u16>>,
+    /// The longest that was sent as one packet.
+    largest_piece: i64,
     /// What the packets' stamps say of samples that have none.
     line: Option<StampLine>,
     /// The first packet that no sample can be of, beyond all of them if there is none, and the last.
@@ -140,7 +159,7 @@ pub(crate) struct Matcher<'a> {
 /// Finds each packet's sample.
 pub(crate) fn match_direction(matcher: &Matcher<'_>, usual: &UsualDelays) -> Vec<Found> {
     let packets = matcher.packets;
-    let mut rivals = Vec::new();
+    let mut rivals = Rivals::default();
     let mut by_time: Vec<(u32, u32)> = Vec::new();
     let mut found: Vec<Found> = (0..packets.len() as u32)
         .map(|p| {
@@ -155,9 +174,10 @@ pub(crate) fn match_direction(matcher: &Matcher<'_>, usual: &UsualDelays) -> Vec
                 several => {
                     matcher.rivals(p, several, &mut rivals);
                     // as many transmissions as samples, and none missing: then the count is right, or nothing is
-                    let open = matcher.is_open(&rivals, several, usual);
-                    if rivals.len() == several.len() && !open && !matcher.incomplete_around(several) {
-                        return match matcher.by_count(p, several, &rivals, usual) {
+                    let open = matcher.is_open(&rivals.here, several, usual);
+                    let as_many = rivals.here.len() == several.len() && rivals.elsewhere.is_empty();
+                    if as_many && !open && !matcher.incomplete_around(several) {
+                        return match matcher.by_count(p, several, &rivals.here, usual) {
                             Some(s) => matcher.verdict(p, s),
                             None => Found::Nothing(Reason::Ambiguous),
                         };
@@ -194,6 +214,9 @@ impl<'a> Matcher<'a> {
         samples: &'a [Sighting],
         completeness: Completeness<'a>,
     ) -> Matcher<'a> {
+        let taken = if is_out { taken(samples) } else { Vec::new() };
+        let whole = samples.iter().zip(&taken).filter(|(_, t)| **t == Some(1));
+        let largest_piece = whole.map(|(s, _)| s.end - s.start).max().unwrap_or(0);
         let mut matcher = Matcher {
             packets,
             samples,
@@ -204,6 +227,8 @@ impl<'a> Matcher<'a> {
             empty_packets: empties(packets),
             candidates: Candidates::default(),
             ids: false,
+            taken,
+            largest_piece,
             line: None,
             foreign: (u32::MAX, None),
             counted: are_counted(packets),
@@ -250,7 +275,28 @@ impl<'a> Matcher<'a> {
 
     /// What their identifications say of a packet and a sample.
     fn kinship(&self, packet: &Sighting, sample: u32) -> Kinship {
-        if self.ids { kinship(packet, &self.samples[sample as usize], self.is_out) } else { Kinship::Unknown }
+        if !self.ids {
+            return Kinship::Unknown;
+        }
+        let sampled = &self.samples[sample as usize];
+        // the next transmission's identification is none of its pieces'
+        let taken = self.taken.get(sample as usize).copied().flatten();
+        let count = packet.ip_id.zip(sampled.ip_id).map(|(p, s)| p.wrapping_sub(s));
+        match (taken, count, kinship(packet, sampled, self.is_out)) {
+            (Some(taken), Some(count), _) if count >= taken => Kinship::Other,
+            // a transmission that is missing may have had it
+            (_, Some(1..), Kinship::Same) if self.incomplete_around(&[sample]) && !self.is_large(packet, sampled) => {
+                Kinship::Unknown
+            }
+            (.., kin) => kin,
+        }
+    }
+
+    /// Is a packet that may be made of several pieces so of pieces as large as others are? Small ones fit any length.
+    fn is_large(&self, packet: &Sighting, sample: &Sighting) -> bool {
+        let count = packet.ip_id.zip(sample.ip_id).map_or(1, |(p, s)| p.wrapping_sub(s).max(1));
+        let size = (packet.start - sample.start) / i64::from(count);
+        packet.end - packet.start == size || 2 * size > self.largest_piece
     }
 
     /// With the knowledge of where the capture was taken.
@@ -285,15 +331,30 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    /// The packets that could have these samples too, this one among them, ascending.
-    fn rivals(&self, packet: u32, candidates: &[u32], into: &mut Vec<u32>) {
+    /// The packets that could have these samples too, this one among them.
+    fn rivals(&self, packet: u32, candidates: &[u32], into: &mut Rivals) {
         let p = &self.packets[packet as usize];
-        covering(p, &self.packet_spans, &self.empty_packets, into);
-        into.retain(|&r| {
-            same_place(p, &self.packets[r as usize])
-                && (self.candidates.of(r).iter().any(|s| candidates.binary_search(s).is_ok())
-                    || candidates.iter().any(|&s| self.may_hold(r, s)))
+        let Rivals { here, elsewhere } = into;
+        covering(p, &self.packet_spans, &self.empty_packets, here);
+        here.retain(|&r| {
+            self.candidates.of(r).iter().any(|s| candidates.binary_search(s).is_ok())
+                || candidates.iter().any(|&s| self.may_hold(r, s))
         });
+        elsewhere.clear();
+        elsewhere.extend(here.extract_if(.., |r| !same_place(p, &self.packets[*r as usize])));
+        self.keep_most_shown(elsewhere, here.len());
+    }
+
+    /// Of packets at several places those of the place that shows the most, if they are more than `than`. Places that
+    /// show more transmissions than the packet's own prove that the capture has lost some of them there.
+    fn keep_most_shown(&self, elsewhere: &mut Vec<u32>, than: usize) {
+        let place = |r: u32| self.packets[r as usize].place;
+        let shown = |of: Option<(u32, u8)>| elsewhere.iter().filter(|&&r| place(r) == of).count();
+        let most = elsewhere.iter().map(|&r| (shown(place(r)), place(r))).max();
+        match most {
+            Some((n, at)) if n > than => elsewhere.retain(|&r| place(r) == at),
+            _ => elsewhere.clear(),
+        }
     }
 
     /// Can a packet that begins before a sampled segment have brought it, as a part?
@@ -309,12 +370,12 @@ impl<'a> Matcher<'a> {
 
     /// The delays of packets whose sample is beyond doubt: nothing else could be theirs, nor it another's.
     pub(crate) fn usual_delays(&self) -> UsualDelays {
-        let mut rivals = Vec::new();
+        let mut rivals = Rivals::default();
         let mut pairs = Vec::new();
         for p in 0..self.packets.len() as u32 {
             if let [only] = self.candidates.of(p) {
                 self.rivals(p, &[*only], &mut rivals);
-                let undisputed = rivals.iter().all(|&r| r == p || self.are_copies(p, r));
+                let undisputed = rivals.all().all(|r| r == p || self.are_copies(p, r));
                 if let (true, Some(delay)) = (undisputed, self.delay(p, *only)) {
                     pairs.push((p, *only, delay));
                 }

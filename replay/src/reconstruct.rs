@@ -20,6 +20,9 @@ use crate::sightings::{Direction, FlowPacket, holes_before};
 
 /// A packet passes the tap of its own host within this, if no queue holds it.
 pub(crate) const SAME_HOST_NS: i64 = 1_000_000;
+/// The fastest packets of a host take no longer from TCP to its tap and from its tap to TCP together; the nearest machine's
+/// are farther away.
+const SAME_WIRE_NS: i64 = 80_000;
 /// No more ACKs than these wait for an application.
 const MOST_MERGED: u16 = 64;
 
@@ -77,7 +80,7 @@ pub(crate) fn match_flow(
 fn is_near(sent: &UsualDelays, received: &UsualDelays) -> bool {
     let delays = |usual: &UsualDelays| usual.pairs.iter().map(|p| p.2).collect::<Vec<_>>();
     let fastest = delays(sent).into_iter().min().zip(delays(received).into_iter().max());
-    fastest.is_some_and(|(sent, received)| sent.saturating_sub(received) < SAME_HOST_NS)
+    fastest.is_some_and(|(sent, received)| sent.saturating_sub(received) < SAME_WIRE_NS)
 }
 
 impl Matched {

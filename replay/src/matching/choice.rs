@@ -5,9 +5,9 @@
 
 use tcpprobe_trace::join::Reason;
 
-use super::{Found, Matcher, SAME_HOST_NS, same_or_unknown};
+use super::{Found, Matcher, Rivals, SAME_HOST_NS, Sighting, same_or_unknown};
 use crate::delays::{MARGIN_NS, UsualDelays, Window};
-use crate::ids::Kinship;
+use crate::ids::{Kinship, kinship};
 
 /// Two clocks of one host are read with less noise than this.
 const EARLY_NS: i64 = 3_000;
@@ -19,17 +19,17 @@ const LONG_NS: i64 = 900_000_000_000;
 
 impl Matcher<'_> {
     /// Is the only sample that a packet could have its own?
-    pub(super) fn lone(&self, packet: u32, sample: u32, rivals: &[u32], usual: &UsualDelays) -> Found {
+    pub(super) fn lone(&self, packet: u32, sample: u32, rivals: &Rivals, usual: &UsualDelays) -> Found {
         let (p, s) = (&self.packets[packet as usize], &self.samples[sample as usize]);
         let kin = self.kinship(p, sample);
         let is_its = |r: u32| self.kinship(&self.packets[r as usize], sample) == Kinship::Same;
         let others = rivals
-            .iter()
-            .filter(|&&r| r != packet && !self.are_copies(packet, r) && (kin != Kinship::Same || is_its(r)))
+            .all()
+            .filter(|&r| r != packet && !self.are_copies(packet, r) && (kin != Kinship::Same || is_its(r)))
             .count();
         let incomplete = self.incomplete_around(&[sample]) || (others > 0 && self.is_open(&[packet], &[sample], usual));
         // what may be a part of it cannot be where that very part is
-        if kin != Kinship::Same && rivals.iter().any(|&r| r != packet && is_its(r)) {
+        if kin != Kinship::Same && rivals.all().any(|r| r != packet && is_its(r)) {
             return Found::Nothing(Reason::NotSampled);
         }
         if kin == Kinship::Same {
@@ -72,28 +72,56 @@ impl Matcher<'_> {
             if delay.abs() <= SAME_HOST_NS {
                 return Some(true);
             }
-            let window = usual.around(packet)?;
+            let window = self.usual_around(packet, &[sample], usual)?;
             (window.distance(delay) <= LONG_NS).then(|| window.loosely_has(delay))
         };
+        let is_last = p.start == p.end && sample as usize + 1 == self.samples.len() && self.completeness.to_end;
         match fits(packet) {
+            // a time-wait socket repeats the last one, later than anything takes on its way
+            Some(true) if is_last && !self.is_near && usual.is_slowest(sample, self.delay(packet, sample)) => {
+                Found::Nothing(Reason::Ambiguous)
+            }
             Some(false) => Found::Nothing(Reason::NotSampled),
             Some(true) => {
                 // what is received may wait for its application, however long
                 let waited = |r| !self.is_out && self.is_near && self.delay(r, sample).is_some_and(|d| d <= 0);
-                let also = rivals
-                    .iter()
-                    .any(|&r| r != packet && !self.are_copies(packet, r) && (fits(r) != Some(false) || waited(r)));
+                // across a network the queue that all others waited in may have been empty for one
+                let excluded = |r| {
+                    let delays = self.delay(packet, sample).zip(self.delay(r, sample));
+                    let window = self.usual_around(packet, &[sample], usual);
+                    self.is_near || window.zip(delays).is_none_or(|(w, (own, d))| w.excludes(d, own, false))
+                };
+                let also = rivals.all().any(|r| {
+                    let is_other = r != packet && !self.are_copies(packet, r);
+                    is_other && (fits(r) != Some(false) || waited(r) || !excluded(r))
+                });
                 if also { Found::Nothing(Reason::Ambiguous) } else { self.verdict(packet, sample) }
             }
             // nothing to compare with
             None if incomplete || self.any_hole() => Found::Nothing(Reason::Hole),
-            None if others > 0 => Found::Nothing(Reason::Ambiguous),
-            // a time-wait socket repeats the last one
-            None if p.start == p.end && sample as usize + 1 == self.samples.len() && self.completeness.to_end => {
+            // the only sample of what was sent: those before it, or behind, may be missing
+            None if self.is_out && self.is_open(&[packet], &[sample], usual) => Found::Nothing(Reason::Hole),
+            // too few to know whether something rewrites identifications, or this is another transmission
+            None if self.are_numbered(p, s) && kinship(p, s, self.is_out) != Kinship::Same => {
                 Found::Nothing(Reason::Ambiguous)
             }
+            None if others > 0 => Found::Nothing(Reason::Ambiguous),
+            // a time-wait socket repeats the last one
+            None if is_last => Found::Nothing(Reason::Ambiguous),
             None => self.verdict(packet, sample),
         }
+    }
+
+    /// What is usual around a packet, by packets that have none of these samples. Where what is received waits for its
+    /// application, all pieces of a segment wait alike, and no others.
+    fn usual_around(&self, packet: u32, samples: &[u32], usual: &UsualDelays) -> Option<Window> {
+        let waits = self.is_near && !self.is_out;
+        usual.around(packet, if waits { &[] } else { samples })
+    }
+
+    /// Do both have an identification? A peer that counts nothing sends 0.
+    fn are_numbered(&self, packet: &Sighting, sample: &Sighting) -> bool {
+        packet.ip_id.is_some() && sample.ip_id.is_some_and(|id| self.is_out || id != 0)
     }
 
     /// Did the packet pass the tap after its sample, and in the order of the others?
@@ -106,10 +134,13 @@ impl Matcher<'_> {
     }
 
     /// Is this packet's delay usual, and that of all others for this sample clearly not?
-    fn fits_alone(&self, packet: u32, sample: u32, rivals: &[u32], usual: &UsualDelays) -> bool {
-        let (Some(window), Some(own)) = (usual.around(packet), self.delay(packet, sample)) else { return false };
-        let mut others = rivals.iter().filter(|&&r| r != packet && !self.are_copies(packet, r));
-        window.has(own) && others.all(|&r| self.delay(r, sample).is_some_and(|d| window.excludes(d, own, self.is_near)))
+    fn fits_alone(&self, packet: u32, sample: u32, rivals: &Rivals, usual: &UsualDelays) -> bool {
+        let (Some(window), Some(own)) = (self.usual_around(packet, &[sample], usual), self.delay(packet, sample))
+        else {
+            return false;
+        };
+        let mut others = rivals.all().filter(|&r| r != packet && !self.are_copies(packet, r));
+        window.has(own) && others.all(|r| self.delay(r, sample).is_some_and(|d| window.excludes(d, own, self.is_near)))
     }
 
     /// The k-th sample for the k-th packet, where the delays that follow do not speak against it.
@@ -127,7 +158,7 @@ impl Matcher<'_> {
                 let spread = spread(delays.iter().copied());
                 let times = candidates.iter().filter_map(|&s| self.samples[s as usize].ts_ns);
                 let spacing = times.clone().zip(times.skip(1)).map(|(a, b)| b - a).min().unwrap_or(0);
-                let window = usual.around(packet);
+                let window = self.usual_around(packet, candidates, usual);
                 // across a network they may have overtaken each other, if delays vary as much as they are apart
                 if !self.is_near && window.is_some_and(|w| w.width() >= spacing) {
                     return None;
@@ -148,7 +179,7 @@ impl Matcher<'_> {
 
     /// The only sample whose delay is usual, if all others are clearly not.
     pub(super) fn by_time(&self, packet: u32, candidates: &[u32], usual: &UsualDelays) -> Option<u32> {
-        let window = usual.around(packet)?;
+        let window = self.usual_around(packet, candidates, usual)?;
         let can_be = |d: i64| !self.is_too_early(d, usual);
         let mut fitting =
             candidates.iter().filter(|&&s| self.delay(packet, s).is_some_and(|d| window.has(d) && can_be(d)));
