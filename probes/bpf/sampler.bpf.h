@@ -95,8 +95,10 @@ INLINE bool TWIN(wanted)(struct sock *sk)
 INLINE void TWIN(announce)(struct flow *f, struct tcp_sock *tp, u8 state)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
-	struct tp_flow *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	struct tp_flow *e = NULL;
+	bool full = false;
 
+	RESERVE(e, full);
 	if (!e) {
 		f->announced = 0;
 		return;
@@ -153,11 +155,20 @@ INLINE struct flow *TWIN(flow_of)(struct tcp_sock *tp)
 		.ports = ports,
 	};
 
-	if (bpf_map_update_elem(&flows, &key, &fresh, 0)) {
+	long err = 0;
+
+	for (u32 i = 0; i < LOCK_ATTEMPTS; i++) {
+		err = bpf_map_update_elem(&flows, &key, &fresh, 0);
+		if (!err || err == -E2BIG)
+			break;
+	}
+	if (err) {
 		struct counters *c = my_counters();
 
-		if (c)
+		if (c && err == -E2BIG)
 			c->flow_table_full++;
+		else if (c)
+			c->lock_refused++;
 		return NULL;
 	}
 	f = bpf_map_lookup_elem(&flows, &key);
@@ -181,7 +192,7 @@ INLINE bool TWIN(congestion_moved)(struct flow *f, struct tcp_sock *tp)
 	return true;
 }
 
-/* One record: the segment, then the state. A sample that finds no room leaves a hole in the flow's serials. */
+/* One record: the segment, then the state. A sample that gets no room leaves a hole in the flow's serials. */
 INLINE void TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segment *g, u8 kind, u8 phase, u8 new_state,
 			 s32 error)
 {
@@ -193,13 +204,22 @@ INLINE void TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segme
 		return;
 
 	u64 serial = NEXT_SERIAL(f);
-	struct tp_sample *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	struct tp_sample *e = NULL;
+	bool full = false;
 
+	RESERVE(e, full);
 	if (!e) {
-		c->ring_full++;
+		if (full) {
+			c->ring_full++;
+		} else {
+			c->lock_refused++;
+			__sync_fetch_and_add(&f->refused, 1);
+		}
 		return;
 	}
 	e->type = RECORD_SAMPLE;
+	e->refused = f->refused < 0xffff ? f->refused : 0xffff;
+	f->refused = 0;
 	e->error = error;
 	e->flow = f->id;
 	e->serial = serial;
