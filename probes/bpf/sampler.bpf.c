@@ -67,6 +67,17 @@ struct flow {
 	u8 announced;
 };
 
+/* What user space knows of a flow; without any of it, it cannot place a sample. */
+enum {
+	/* nothing, for want of room in the ring */
+	FLOW_NO_ROOM,
+	/* nothing, for want of its lock */
+	FLOW_NO_LOCK,
+	/* what it was; what it has become did not get through */
+	FLOW_OUTDATED,
+	FLOW_ANNOUNCED,
+};
+
 /* Losses by cause, per CPU; the loader knows the order from the section's type. */
 struct counters {
 	u64 ring_full;

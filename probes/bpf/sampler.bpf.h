@@ -100,7 +100,10 @@ INLINE void TWIN(announce)(struct flow *f, struct tcp_sock *tp, u8 state)
 
 	RESERVE(e, full);
 	if (!e) {
-		f->announced = 0;
+		if (f->announced >= FLOW_OUTDATED)
+			f->announced = FLOW_OUTDATED;
+		else
+			f->announced = full ? FLOW_NO_ROOM : FLOW_NO_LOCK;
 		return;
 	}
 	e->type = RECORD_FLOW;
@@ -129,7 +132,7 @@ INLINE void TWIN(announce)(struct flow *f, struct tcp_sock *tp, u8 state)
 	if (ops)
 		bpf_probe_read_kernel(e->congestion, sizeof(e->congestion), &ops->name);
 	__builtin_memset(e->pad, 0, sizeof(e->pad));
-	f->announced = 1;
+	f->announced = FLOW_ANNOUNCED;
 	bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
 }
 
@@ -143,7 +146,7 @@ INLINE struct flow *TWIN(flow_of)(struct tcp_sock *tp)
 
 	/* a socket's memory is used again at once: other ports, another flow, even if its end went unseen */
 	if (likely(f) && f->ports == ports) {
-		if (unlikely(!f->announced))
+		if (unlikely(f->announced != FLOW_ANNOUNCED))
 			TWIN(announce)(f, tp, READ(sk->__sk_common.skc_state));
 		return f;
 	}
@@ -205,9 +208,10 @@ INLINE void TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segme
 
 	u64 serial = NEXT_SERIAL(f);
 	struct tp_sample *e = NULL;
-	bool full = false;
+	bool full = f->announced == FLOW_NO_ROOM;
 
-	RESERVE(e, full);
+	if (likely(f->announced >= FLOW_OUTDATED))
+		RESERVE(e, full);
 	if (!e) {
 		if (full) {
 			c->ring_full++;
