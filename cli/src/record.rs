@@ -169,17 +169,7 @@ fn summary(args: &RecordArgs, report: &Report, pcap: Option<&Path>, elapsed: std
     if let (Some(stats), Some(file)) = (report.capture, pcap) {
         say!("  packets  {} in {}, {} dropped", count(stats.packets), file.display(), count(stats.dropped));
     }
-    let Losses { ring_full, flow_table_full, header_unreadable, bad_records, not_shown } = report.losses;
-    let causes = [
-        (ring_full, "ring full: a larger --buffer or a filter helps"),
-        (flow_table_full, "flow table full: a filter helps"),
-        (header_unreadable, "header unreadable"),
-        (bad_records, "record not understood"),
-        (not_shown, "sent by TCP, but not shown to the probe"),
-    ];
-    let lost: Vec<String> =
-        causes.iter().filter(|(n, _)| *n > 0).map(|(n, why)| format!("{} ({why})", count(*n))).collect();
-    say!("  lost     {}", if lost.is_empty() { "0 samples".into() } else { lost.join(", ") });
+    say!("  lost     {}", lost(&report.losses));
     for cost in &report.costs {
         let mean_ns = cost.time.as_nanos() as u64 / cost.runs.max(1);
         let missed = if cost.missed > 0 { format!(", {} missed", count(cost.missed)) } else { String::new() };
@@ -187,5 +177,39 @@ fn summary(args: &RecordArgs, report: &Report, pcap: Option<&Path>, elapsed: std
     }
     if report.totals.samples == 0 {
         say!("  no TCP segment of a socket that the filter names was seen");
+    }
+}
+
+/// What was lost, why, and what helps.
+fn lost(losses: &Losses) -> String {
+    let Losses { ring_full, lock_refused, flow_table_full, header_unreadable, bad_records, not_shown } = *losses;
+    let causes = [
+        (ring_full, "ring full: a larger --buffer or a filter helps"),
+        (lock_refused, "lock refused by the kernel, though there was room: less load or a filter helps"),
+        (flow_table_full, "flow table full: a filter helps"),
+        (header_unreadable, "header unreadable"),
+        (bad_records, "record not understood"),
+        (not_shown, "sent by TCP, but not shown to the probe"),
+    ];
+    let lost: Vec<String> =
+        causes.iter().filter(|(n, _)| *n > 0).map(|(n, why)| format!("{} ({why})", count(*n))).collect();
+    if lost.is_empty() { "0 samples".into() } else { lost.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_larger_buffer_is_advised_only_where_the_ring_was_full() {
+        assert_eq!(lost(&Losses::default()), "0 samples");
+        let full = Losses { ring_full: 1_234, ..Losses::default() };
+        assert_eq!(lost(&full), "1,234 (ring full: a larger --buffer or a filter helps)");
+        let refused = Losses { lock_refused: 4, not_shown: 1, ..Losses::default() };
+        assert_eq!(
+            lost(&refused),
+            "4 (lock refused by the kernel, though there was room: less load or a filter helps), \
+             1 (sent by TCP, but not shown to the probe)"
+        );
     }
 }

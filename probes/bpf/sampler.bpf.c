@@ -53,6 +53,8 @@ struct flow {
 	u64 serial;
 	u64 rx_skb;
 	u64 bytes_sent;
+	/* samples that a lock was refused for since the last one that got through */
+	u64 refused;
 	struct segment rx;
 	u32 ports;
 	u32 segs_out;
@@ -65,9 +67,21 @@ struct flow {
 	u8 announced;
 };
 
+/* What user space knows of a flow; without any of it, it cannot place a sample. */
+enum {
+	/* nothing, for want of room in the ring */
+	FLOW_NO_ROOM,
+	/* nothing, for want of its lock */
+	FLOW_NO_LOCK,
+	/* what it was; what it has become did not get through */
+	FLOW_OUTDATED,
+	FLOW_ANNOUNCED,
+};
+
 /* Losses by cause, per CPU; the loader knows the order from the section's type. */
 struct counters {
 	u64 ring_full;
+	u64 lock_refused;
 	u64 flow_table_full;
 	u64 header_unreadable;
 	u64 not_shown;
@@ -112,6 +126,35 @@ INLINE struct counters *my_counters(void)
 
 	return bpf_map_lookup_elem(&losses, &zero);
 }
+
+/*
+ * Since 6.15 the locks of ring and table are resilient (a650d38915c1, "bpf: Convert ringbuf map to rqspinlock";
+ * 4fa8d68aa53e, "bpf: Convert hashtab.c to rqspinlock"): who waits for one is refused after 250 to 500 ms, or at once
+ * where the kernel suspects a deadlock. None is possible here: the holder never waits, at worst its virtual processor
+ * is not running. So the lock is asked for again, as older kernels do without end, but only so often.
+ */
+#define LOCK_ATTEMPTS 8
+
+/* Would a record of so many bytes have found room? */
+INLINE bool ring_has_room(u64 bytes)
+{
+	u64 used = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) + bytes + RING_HEADER_BYTES;
+
+	return used < bpf_ringbuf_query(&events, BPF_RB_RING_SIZE);
+}
+
+/* Room for a record; without it, whether the ring was full or its lock was refused. */
+#define RESERVE(e, full)                                                \
+	do {                                                            \
+		for (u32 i_ = 0; i_ < LOCK_ATTEMPTS; i_++) {            \
+			(e) = bpf_ringbuf_reserve(&events, sizeof(*(e)), 0); \
+			if ((e))                                        \
+				break;                                  \
+			(full) = !ring_has_room(sizeof(*(e)));          \
+			if ((full))                                     \
+				break;                                  \
+		}                                                       \
+	} while (0)
 
 INLINE void map_v4(struct in6_addr *to, u32 addr)
 {

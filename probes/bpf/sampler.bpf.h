@@ -95,10 +95,15 @@ INLINE bool TWIN(wanted)(struct sock *sk)
 INLINE void TWIN(announce)(struct flow *f, struct tcp_sock *tp, u8 state)
 {
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
-	struct tp_flow *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	struct tp_flow *e = NULL;
+	bool full = false;
 
+	RESERVE(e, full);
 	if (!e) {
-		f->announced = 0;
+		if (f->announced >= FLOW_OUTDATED)
+			f->announced = FLOW_OUTDATED;
+		else
+			f->announced = full ? FLOW_NO_ROOM : FLOW_NO_LOCK;
 		return;
 	}
 	e->type = RECORD_FLOW;
@@ -127,7 +132,7 @@ INLINE void TWIN(announce)(struct flow *f, struct tcp_sock *tp, u8 state)
 	if (ops)
 		bpf_probe_read_kernel(e->congestion, sizeof(e->congestion), &ops->name);
 	__builtin_memset(e->pad, 0, sizeof(e->pad));
-	f->announced = 1;
+	f->announced = FLOW_ANNOUNCED;
 	bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
 }
 
@@ -141,7 +146,7 @@ INLINE struct flow *TWIN(flow_of)(struct tcp_sock *tp)
 
 	/* a socket's memory is used again at once: other ports, another flow, even if its end went unseen */
 	if (likely(f) && f->ports == ports) {
-		if (unlikely(!f->announced))
+		if (unlikely(f->announced != FLOW_ANNOUNCED))
 			TWIN(announce)(f, tp, READ(sk->__sk_common.skc_state));
 		return f;
 	}
@@ -153,11 +158,20 @@ INLINE struct flow *TWIN(flow_of)(struct tcp_sock *tp)
 		.ports = ports,
 	};
 
-	if (bpf_map_update_elem(&flows, &key, &fresh, 0)) {
+	long err = 0;
+
+	for (u32 i = 0; i < LOCK_ATTEMPTS; i++) {
+		err = bpf_map_update_elem(&flows, &key, &fresh, 0);
+		if (!err || err == -E2BIG)
+			break;
+	}
+	if (err) {
 		struct counters *c = my_counters();
 
-		if (c)
+		if (c && err == -E2BIG)
 			c->flow_table_full++;
+		else if (c)
+			c->lock_refused++;
 		return NULL;
 	}
 	f = bpf_map_lookup_elem(&flows, &key);
@@ -181,7 +195,7 @@ INLINE bool TWIN(congestion_moved)(struct flow *f, struct tcp_sock *tp)
 	return true;
 }
 
-/* One record: the segment, then the state. A sample that finds no room leaves a hole in the flow's serials. */
+/* One record: the segment, then the state. A sample that gets no room leaves a hole in the flow's serials. */
 INLINE void TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segment *g, u8 kind, u8 phase, u8 new_state,
 			 s32 error)
 {
@@ -193,13 +207,23 @@ INLINE void TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segme
 		return;
 
 	u64 serial = NEXT_SERIAL(f);
-	struct tp_sample *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	struct tp_sample *e = NULL;
+	bool full = f->announced == FLOW_NO_ROOM;
 
+	if (likely(f->announced >= FLOW_OUTDATED))
+		RESERVE(e, full);
 	if (!e) {
-		c->ring_full++;
+		if (full) {
+			c->ring_full++;
+		} else {
+			c->lock_refused++;
+			__sync_fetch_and_add(&f->refused, 1);
+		}
 		return;
 	}
 	e->type = RECORD_SAMPLE;
+	e->refused = f->refused < 0xffff ? f->refused : 0xffff;
+	f->refused = 0;
 	e->error = error;
 	e->flow = f->id;
 	e->serial = serial;

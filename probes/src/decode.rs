@@ -74,8 +74,9 @@ fn decode_sample(record: &[u8], tick_ns: u64) -> Option<Event> {
         phase: Phase::from_code(get!(record, SAMPLE, "phase")? as u8)?,
         segment,
         unseen_before: known & has::UNSEEN != 0,
+        refused_before: get!(record, SAMPLE, "refused")? as u16,
         // the tracepoint hands over a negative errno
-        error: (get!(record, SAMPLE, "error")? as u32 as i32).saturating_neg(),
+        error: -i32::from(get!(record, SAMPLE, "error")? as u16 as i16),
         state,
     }))
 }
@@ -225,6 +226,15 @@ mod tests {
             Some(Segment { seq: 0xffff_fff0, len: 1448, ack: 0, flags: 0, tsval: None, ip_id: None })
         );
         assert_eq!((s.flow, s.serial, s.kind, s.phase), (7, 41, Kind::Send, Phase::Transmit));
+    }
+
+    #[test]
+    fn errors_are_positive_and_refusals_are_counted() {
+        let mut r = sample_record();
+        put(&mut r, SAMPLE, "error", (-16_i64) as u64);
+        put(&mut r, SAMPLE, "refused", 65_535);
+        let Ok(Event::Sample(s)) = decode(&r, 1) else { panic!("no sample") };
+        assert_eq!((s.error, s.refused_before), (16, 65_535));
     }
 
     #[test]

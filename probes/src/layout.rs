@@ -30,7 +30,8 @@ pub(crate) const TYPE_FLOW: u32 = 2;
 /// What every sample has before its state. Its size is a multiple of eight, the state's widest member.
 pub(crate) const SAMPLE: &[Member] = &[
     scalar("type", 4),
-    scalar("error", 4),
+    scalar("error", 2),
+    scalar("refused", 2),
     scalar("flow", 8),
     scalar("serial", 8),
     scalar("mono_ns", 8),

@@ -83,11 +83,16 @@ pub struct Attached {
     pub refused: Vec<String>,
 }
 
+/// `struct counters` of the BPF programs.
+type Counters = [u64; 6];
+
 /// What the sampler missed since it started, by cause, counted in the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
     /// Samples for which the ring had no room.
     pub ring_full: u64,
+    /// Samples, and segments of sockets not yet in the flow table, for which there was room, but no lock.
+    pub lock_refused: u64,
     /// Segments of sockets for which the flow table had no room.
     pub flow_table_full: u64,
     /// Segments that left with an unreadable header.
@@ -100,14 +105,25 @@ pub struct Losses {
 
 impl Losses {
     /// Each cause with its count.
-    pub fn by_cause(&self) -> [(LossCause, u64); 5] {
+    pub fn by_cause(&self) -> [(LossCause, u64); 6] {
         [
             (LossCause::RingFull, self.ring_full),
+            (LossCause::LockRefused, self.lock_refused),
             (LossCause::FlowTableFull, self.flow_table_full),
             (LossCause::HeaderUnreadable, self.header_unreadable),
             (LossCause::BadRecord, self.bad_records),
             (LossCause::NotShown, self.not_shown),
         ]
+    }
+
+    /// Adds what one processor has counted.
+    fn add(&mut self, counted: Counters) {
+        let [ring_full, lock_refused, flow_table_full, header_unreadable, not_shown, _unread_bytes] = counted;
+        self.ring_full += ring_full;
+        self.lock_refused += lock_refused;
+        self.flow_table_full += flow_table_full;
+        self.header_unreadable += header_unreadable;
+        self.not_shown += not_shown;
     }
 }
 
@@ -129,7 +145,7 @@ pub struct Sampler {
     // declared first, dropped first: programs go before the maps that they use
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
-    losses: PerCpuArray<MapData, [u64; 5]>,
+    losses: PerCpuArray<MapData, Counters>,
     attached: Vec<Attached>,
     running: Vec<Program>,
     tick_ns: u64,
@@ -235,12 +251,7 @@ impl Sampler {
     pub fn losses(&self) -> Losses {
         let mut sum = Losses { bad_records: self.bad_records, ..Losses::default() };
         if let Ok(per_cpu) = self.losses.get(&0, 0) {
-            for [ring_full, flow_table_full, header_unreadable, not_shown, _unread_bytes] in per_cpu.iter().copied() {
-                sum.ring_full += ring_full;
-                sum.flow_table_full += flow_table_full;
-                sum.header_unreadable += header_unreadable;
-                sum.not_shown += not_shown;
-            }
+            per_cpu.iter().for_each(|counted| sum.add(*counted));
         }
         sum
     }
@@ -433,4 +444,28 @@ fn tick_ns() -> u64 {
         .and_then(|t| u64::try_from(t.tv_nsec()).ok())
         .filter(|&ns| ns > 0)
         .unwrap_or(4_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_summed_over_processors_by_cause() {
+        let mut sum = Losses { bad_records: 9, ..Losses::default() };
+        sum.add([1, 2, 3, 4, 5, 60_000]);
+        sum.add([10, 20, 30, 40, 50, 0]);
+        let named: Vec<_> = sum.by_cause().into_iter().map(|(cause, n)| (cause.name(), n)).collect();
+        assert_eq!(
+            named,
+            [
+                ("ring_full", 11),
+                ("lock_refused", 22),
+                ("flow_table_full", 33),
+                ("header_unreadable", 44),
+                ("bad_record", 9),
+                ("not_shown", 55),
+            ]
+        );
+    }
 }

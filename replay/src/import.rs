@@ -288,6 +288,7 @@ impl Session {
             phase: o.phase,
             segment: None,
             unseen_before: false,
+            refused_before: 0,
             error: 0,
             state: o.state,
         };

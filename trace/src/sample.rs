@@ -143,6 +143,9 @@ pub struct Sample {
     /// TCP's counters say that it sent something between the flow's last transmission and this one that no probe was
     /// shown. The serial number before this sample's is left out for it.
     pub unseen_before: bool,
+    /// Of the serial numbers missing before this sample, how many the kernel refused a lock for
+    /// ([`LossCause::LockRefused`]).
+    pub refused_before: u16,
     /// Why a retransmission failed locally, as a positive errno; 0 where it did not.
     pub error: i32,
     /// The sender's state.
@@ -221,6 +224,9 @@ impl Sampled {
 pub enum LossCause {
     /// The ring buffer had no room: the reader was too slow.
     RingFull,
+    /// The ring buffer, or the table of sockets, had room, but the kernel refused its lock time and again: since Linux
+    /// 6.15 it gives up on a lock of BPF that another processor holds for too long.
+    LockRefused,
     /// More sockets at once than the sampler can follow.
     FlowTableFull,
     /// A segment left whose TCP header could not be read (encrypted or encapsulated before the first device).
@@ -239,6 +245,7 @@ impl LossCause {
     pub fn name(self) -> &'static str {
         match self {
             LossCause::RingFull => "ring_full",
+            LossCause::LockRefused => "lock_refused",
             LossCause::FlowTableFull => "flow_table_full",
             LossCause::HeaderUnreadable => "header_unreadable",
             LossCause::BadRecord => "bad_record",

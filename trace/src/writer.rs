@@ -226,7 +226,11 @@ impl SessionWriter {
     fn sample_of(&mut self, flow: &mut FlowState, sample: &Sample, unplaced: Unplaced, now: Anchor) -> Result<()> {
         let missing = sample.serial.saturating_sub(flow.last_serial + 1);
         let unseen = missing.min(u64::from(sample.unseen_before));
-        self.hole(flow.id, flow.last_serial, missing - unseen, LossCause::RingFull)?;
+        let refused = (missing - unseen).min(u64::from(sample.refused_before));
+        // a hole of both causes does not say in which order they came
+        let full = missing - unseen - refused;
+        self.hole(flow.id, flow.last_serial, full, LossCause::RingFull)?;
+        self.hole(flow.id, flow.last_serial + full, refused, LossCause::LockRefused)?;
         self.hole(flow.id, sample.serial - 1 - unseen, unseen, LossCause::NotShown)?;
         flow.last_serial = sample.serial;
 

@@ -41,6 +41,7 @@ fn sample(serial: u64, snd_cwnd: i64) -> Sample {
         phase: Phase::Before,
         segment: None,
         unseen_before: false,
+        refused_before: 0,
         error: 0,
         state,
     }

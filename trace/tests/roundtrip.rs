@@ -53,6 +53,7 @@ fn sample(serial: u64, state: State) -> Sample {
         phase: Phase::Transmit,
         segment: Some(Segment { seq: 1000, len: 1448, ack: 2000, flags: 0x10, tsval: Some(9), ip_id: Some(0xfffe) }),
         unseen_before: false,
+        refused_before: 0,
         error: 0,
         state,
     }
@@ -199,6 +200,40 @@ fn what_the_kernel_did_not_show_is_a_loss_of_its_own() {
             vec![Value::Integer(1), Value::Integer(1), text("not_shown")],
             vec![Value::Integer(3), Value::Integer(2), text("ring_full")],
             vec![Value::Integer(5), Value::Integer(1), text("not_shown")],
+        ]
+    );
+}
+
+#[test]
+fn a_refused_lock_is_a_loss_of_its_own() {
+    let (_dir, path) = temp();
+    let after = |serial, refused_before, unseen_before| Sample {
+        refused_before,
+        unseen_before,
+        ..sample(serial, State::default())
+    };
+    // 2 was refused; of 4 to 7 one found no room, two were refused, 7 was not shown; 9 was refused, 10 is no hole
+    let samples = [sample(1, State::default()), after(3, 1, false), after(8, 2, true), after(10, 7, false)];
+    let losses = vec![(LossCause::RingFull, 1), (LossCause::LockRefused, 6), (LossCause::NotShown, 1)];
+    assert_eq!(write(&path, &samples, &SessionEnd { losses, ..SessionEnd::default() }), 8);
+    let rows = Query::open(&path)
+        .unwrap()
+        .all("SELECT flow_id, after_serial, count, cause FROM losses ORDER BY flow_id IS NULL, after_serial")
+        .unwrap();
+    let row = |flow, after, count, cause: &str| {
+        let number = |n: Option<i64>| n.map_or(Value::Null, Value::Integer);
+        vec![number(flow), number(after), Value::Integer(count), Value::Text(cause.into())]
+    };
+    assert_eq!(
+        rows,
+        [
+            row(Some(1), Some(1), 1, "lock_refused"),
+            row(Some(1), Some(3), 1, "ring_full"),
+            row(Some(1), Some(4), 2, "lock_refused"),
+            row(Some(1), Some(6), 1, "not_shown"),
+            row(Some(1), Some(8), 1, "lock_refused"),
+            // what no later sample of the flow tells of
+            row(None, None, 2, "lock_refused"),
         ]
     );
 }

@@ -214,6 +214,7 @@ mod tests {
             phase,
             segment: Some(Segment { seq: 1, len: 100, ack: 0x1000, flags: 0x10, tsval: Some(3), ip_id: None }),
             unseen_before: false,
+            refused_before: 0,
             error: 0,
             state,
         }

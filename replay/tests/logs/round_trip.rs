@@ -64,6 +64,7 @@ fn record(path: &Path, samples: &[(u64, [u32; 8])]) {
                 phase,
                 segment: Some(Segment { seq: 7, len: 1448, ack: values[1], flags: 0x10, tsval: Some(1), ip_id: None }),
                 unseen_before: false,
+                refused_before: 0,
                 error: 0,
                 state: state(values),
             };
