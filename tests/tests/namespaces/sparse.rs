@@ -23,7 +23,8 @@ struct Floors {
 }
 
 /// What is sent waits 10 ms in the sender's queue, and ACKs come in bursts, 1 µs apart: of those within a tick of TSval
-/// nothing tells which was processed before a packet in the queue was sent, unless cwnd does: a sender that does not fill it goes off by one ACK for a while.
+/// nothing tells which was processed before a packet in the queue was sent, unless cwnd does: of a sender that does not
+/// fill it the state is off by one ACK for a while.
 pub(crate) fn behind_a_queue(scene: &Scene) -> Result<()> {
     rebuilt(scene, 3_000_000, Floors { sent: (900, 990), received: (990, 800) })
 }
