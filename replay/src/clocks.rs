@@ -197,8 +197,9 @@ fn beyond(delays: &[Delay], is_out: bool) -> impl Fn(i64) -> bool {
     let quarter = |n: usize| sorted.get(sorted.len() * n / 4).copied().unwrap_or(0);
     let (low, high) = (quarter(1), quarter(3));
     // Tukey's fences, and what a path may vary by in between
-    let reach = 3 * (high - low) + PATH_NS;
-    move |delay| if is_out { delay < low - reach } else { delay > high + reach }
+    let reach = high.saturating_sub(low).saturating_mul(3).saturating_add(PATH_NS);
+    let (least, most) = (low.saturating_sub(reach), high.saturating_add(reach));
+    move |delay| if is_out { delay < least } else { delay > most }
 }
 
 /// The points that bound a cloud from below (`side` 1) or from above (-1), from left to right.

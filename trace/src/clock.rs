@@ -2,6 +2,10 @@
 //!
 //! Owns the arithmetic; must not read clocks itself, so that it can be tested and used on any system.
 
+/// Times that a clock may have, ns since the Unix epoch: 1960 to 2106, where also the seconds of a pcap file end. Two of
+/// them differ by less than 2⁶² ns, so that differences of such differences do not overflow.
+pub const TIMES_NS: std::ops::RangeInclusive<i64> = -(1 << 58)..=(1 << 62) - (1 << 58);
+
 /// The wall clock, read between two readings of the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Anchor {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Row};
 
+use crate::clock::TIMES_NS;
 use crate::sample::{Kind, Phase, Sampled};
 use crate::store::{failed, open_read};
 use crate::{Error, Result};
@@ -268,11 +269,15 @@ impl TraceReader {
         let (own, peer) = if kind.is_out() { (seq, ack) } else { (ack, seq) };
         let snd_nxt = get(10)?.map(|off| own.wrapping_add(off as u32));
         let in_flight = get(11)?.map(|bytes| bytes as u32);
+        let time = |at: usize| {
+            let ns = get(at)?.unwrap_or(0);
+            if TIMES_NS.contains(&ns) { Ok(ns) } else { Err(self.damaged(format!("a sample's time is {ns} ns"))) }
+        };
         Ok(SampleRow {
             id: row.get(0).map_err(&err)?,
             serial: get(1)?.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
-            ts_ns: get(2)?.unwrap_or(0),
-            mono_ns: get(14)?.unwrap_or(0),
+            ts_ns: time(2)?,
+            mono_ns: time(14)?,
             kind,
             phase,
             has_segment: get(4)?.is_some(),

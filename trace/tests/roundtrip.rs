@@ -333,6 +333,17 @@ fn files_that_are_no_traces_are_refused_and_left_alone() {
 }
 
 #[test]
+fn a_time_that_no_clock_has_is_damage() {
+    let (_dir, path) = temp();
+    write(&path, &[sample(1, State::default())], &SessionEnd::default());
+    Connection::open(&path).unwrap().execute("UPDATE sample_rows SET mono_off = -(1 << 62)", []).unwrap();
+    let reader = TraceReader::open(&path).unwrap();
+    let id = reader.flows().unwrap()[0].id;
+    let error = reader.samples(id).unwrap_err().to_string();
+    assert!(error.contains("a sample's time is -"), "{error}");
+}
+
+#[test]
 fn a_query_reads_and_does_nothing_else() {
     let (dir, path) = temp();
     write(&path, &[sample(1, State::default())], &SessionEnd::default());

@@ -56,6 +56,16 @@ fn time_offsets_in_both_byte_orders() {
 }
 
 #[test]
+fn a_time_that_no_clock_has_is_none() {
+    let order = Order::Little;
+    let section = [section(order), interface(order, 101, 0, &option(order, TSRESOL, &[0]))].concat();
+    for seconds in [4_600_000_000, 9_200_000_000] {
+        let read = packets(&[section.clone(), enhanced(order, 0, seconds, &ipv4(&usual_tcp()), 63)]);
+        assert_eq!(read, [usual().at(1, None)], "{seconds} s since 1970");
+    }
+}
+
+#[test]
 fn time_offsets_are_each_interface_s_own() {
     let order = Order::Big;
     let options = |resolution: u8, offset_s: i64| {

@@ -5,6 +5,8 @@
 
 use pcap_parser::{InterfaceDescriptionBlock, InterfaceStatisticsBlock, OptionCode, PcapNGOption};
 
+use tcpprobe_trace::clock::TIMES_NS;
+
 use super::Order;
 use crate::packet::LinkType;
 
@@ -36,7 +38,7 @@ impl Interface {
     /// A timestamp of this interface in ns since the Unix epoch, if it fits.
     pub(super) fn ts_ns(&self, ts: u64) -> Option<i64> {
         let offset_ns = i128::from(self.offset_s) * 1_000_000_000;
-        i64::try_from(self.resolution.ns(ts) + offset_ns).ok()
+        i64::try_from(self.resolution.ns(ts) + offset_ns).ok().filter(|ns| TIMES_NS.contains(ns))
     }
 }
 
