@@ -77,9 +77,6 @@ const MOST_ALIKE: usize = 1024;
 /// Sightings of one segment on several interfaces of a host are no farther apart, and no sender retransmits as soon.
 pub(crate) const COPY_NS: i64 = 10_000;
 
-/// Packet and sample of one transmission on one host, if no queue holds the packet.
-const SAME_HOST_NS: i64 = 1_000_000;
-
 /// What the trace has of a direction, besides the samples themselves.
 pub(crate) struct Completeness<'a> {
     /// For each sample the number of holes in the flow's serials before it.

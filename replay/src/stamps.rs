@@ -15,7 +15,7 @@ pub(crate) struct StampLine {
 }
 
 /// Ticks of TSval: 1 ms, and 1 µs where the route has `tcp_usec_ts` (since ≈6.7).
-const TICKS_NS: [i64; 2] = [1_000_000, 1_000];
+pub(crate) const TICKS_NS: [i64; 2] = [1_000_000, 1_000];
 /// So many pairs have to agree.
 const FEWEST: usize = 3;
 /// What is paced is stamped with the time at which it is to leave (`tcp_sock.tcp_wstamp_ns`), and sampled before.

@@ -10,8 +10,10 @@ use tcpprobe_trace::sample::{Kind, Phase};
 use crate::clocks::Clocks;
 use crate::matching::Found;
 use crate::packet::{Packet, TcpFlags};
+use crate::reconstruct::SAME_HOST_NS;
 use crate::seq::{Position, nearest};
 use crate::sightings::FlowPacket;
+use crate::stamps::TICKS_NS;
 
 /// When the sender had each packet in hand, ns of the recording's clock: at its sample where it has one, otherwise as
 /// long before or after the tap as the packets around it. `None`: nothing tells.
@@ -67,8 +69,6 @@ pub(crate) fn times(
 
 /// A processor that is busy with other packets comes back within this.
 const BUSY_NS: u64 = 1_000_000;
-/// Sampling and tapping on one host, without a queue between them, take no longer.
-const SAME_HOST_NS: i64 = 1_000_000;
 
 /// What TCP received, where the capture was taken at the socket's own host: it has it at once.
 struct AtOnce {
@@ -158,9 +158,6 @@ struct StampClock {
     /// Wall clock minus monotonic clock.
     wall_ns: i64,
 }
-
-/// Ticks of TSval: 1 ms, and 1 µs where the route has `tcp_usec_ts` (since ≈6.7).
-const TICKS_NS: [i64; 2] = [1_000_000, 1_000];
 
 impl StampClock {
     /// From the samples of what was sent; `None`: too few of them tell the tick.

@@ -15,6 +15,9 @@ use crate::tools::{self, Finished, Running};
 
 /// The time that a step may take; a machine under load needs a multiple of the usual.
 pub const STEP_LIMIT: Duration = Duration::from_secs(30);
+/// A path that loses one packet in seven makes a connection wait for one timeout after the other, each of them longer
+/// than the one before (RFC 6298 §5.5): half a minute is nothing unusual.
+const TRANSFER_LIMIT: Duration = Duration::from_secs(240);
 /// The time that the check of a join may take, which reads a whole recording in Python.
 const CHECK_LIMIT: Duration = Duration::from_secs(120);
 /// Payload of the datagram that ends a capture by tcpdump.
@@ -137,7 +140,7 @@ impl Scene {
         client.args(["send", "--connect", &address, "--congestion", transfer.congestion]);
         client.args(["--bytes", &transfer.bytes.to_string(), "--reply", &transfer.reply.to_string()]);
         client.args(["--connections", &transfer.connections.to_string()]);
-        tools::run(&mut client, STEP_LIMIT)?.expect_code(0)?;
+        tools::run(&mut client, TRANSFER_LIMIT)?.expect_code(0)?;
         let totals = server.wait(STEP_LIMIT)?.expect_code(0)?.stdout;
         let expected = format!("received {} bytes", transfer.bytes * u64::from(transfer.connections));
         ensure!(totals.contains(&expected), "the server {totals}, not {expected}");

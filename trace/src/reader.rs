@@ -142,7 +142,8 @@ impl TraceReader {
                 sampled: match row.get::<_, String>(10).map_err(&err)?.as_str() {
                     "cwnd" => Sampled::Changes,
                     "received" => Sampled::Received,
-                    _ => Sampled::All,
+                    "all" => Sampled::All,
+                    mode => return Err(self.damaged(format!("sample_mode `{mode}` in sessions"))),
                 },
                 snd_wscale: row.get::<_, Option<i64>>(11).map_err(&err)?.and_then(|shift| u8::try_from(shift).ok()),
             });

@@ -216,6 +216,7 @@ pub fn export(trace: &Path, selection: &Selection, out: &mut dyn Write) -> Resul
     let wanted = |id: i64| selection.flows.is_empty() || selection.flows.contains(&id);
     let mut sessions: Vec<i64> =
         flows.iter().filter(|&&(id, of)| wanted(id) && of_session(of)).map(|&(_, of)| of).collect();
+    sessions.sort_unstable();
     sessions.dedup();
     let session = match sessions[..] {
         [] => return Err(Error::NoFlows { session: selection.session }),

@@ -5,9 +5,10 @@
 
 use tcpprobe_trace::join::Reason;
 
-use super::{Found, Matcher, Rivals, SAME_HOST_NS, Sighting, same_or_unknown};
+use super::{Found, Matcher, Rivals, Sighting, same_or_unknown};
 use crate::delays::{MARGIN_NS, UsualDelays, Window};
 use crate::ids::{Kinship, kinship};
+use crate::reconstruct::SAME_HOST_NS;
 
 /// Two clocks of one host are read with less noise than this.
 const EARLY_NS: i64 = 3_000;

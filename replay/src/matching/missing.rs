@@ -1,8 +1,9 @@
 //! What may be missing where a packet's sample would be: samples that were lost, and packets from before the recording
 //! or after it. Then count proves nothing.
 
-use super::{Matcher, SAME_HOST_NS};
+use super::Matcher;
 use crate::delays::UsualDelays;
+use crate::reconstruct::SAME_HOST_NS;
 
 impl Matcher<'_> {
     /// Is a sample missing between the neighbours of these, or may any be?
