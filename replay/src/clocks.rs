@@ -146,11 +146,27 @@ fn steps(delays: &[Delay]) -> Vec<usize> {
         if !own.is_some_and(as_far) || !other.is_none_or(as_far) {
             continue;
         }
+        // what is let go all at once, as when the peer's link-layer address is known, was sent in less time than it waited
+        let run = |run: &mut dyn Iterator<Item = &Delay>, delay_ns: i64| {
+            let near = |one: &&Delay| (one.delay_ns - delay_ns).abs() < jump.abs() / 2;
+            lasts_ns(run.filter(|one| one.is_out == d.is_out).take_while(near)) >= jump.abs()
+        };
+        if other.is_none()
+            && !(run(&mut delays[from..i].iter().rev(), before) && run(&mut delays[i..].iter(), d.delay_ns))
+        {
+            continue;
+        }
         steps.push(i);
         last = [None; 2];
         last[usize::from(d.is_out)] = Some(d.delay_ns);
     }
     steps
+}
+
+/// The time from the first to the last sample.
+fn lasts_ns<'a>(of: impl Iterator<Item = &'a Delay>) -> i64 {
+    let mut at = of.map(|d| d.ts_ns.saturating_sub(d.delay_ns));
+    at.next().map_or(0, |first| at.last().map_or(0, |last| (last - first).abs()))
 }
 
 /// The median of at least so many delays.
@@ -366,5 +382,28 @@ mod tests {
             late.1 = 900_000_000;
         }
         assert_eq!(Clocks::estimate(delays(0, 0, &out, &received)).row(0).unwrap().steps, 0);
+    }
+
+    #[test]
+    fn what_waited_for_the_neighbour_is_no_step() {
+        // the SYNs of ten connections, and again a second later, until the peer's link-layer address is known
+        let syns = (0..10).map(|i| (i * 20_000, 2_060_000_000 - i * 20_000));
+        let again = (0..10).map(|i| (1_030_000_000 + i * 20_000, 1_030_000_000 - i * 20_000));
+        let out: Vec<_> = syns.chain(again).chain((0..40).map(|i| (2_070_000_000 + i * 10_000_000, 10_000))).collect();
+        let received: Vec<_> = (0..40).map(|i| (2_071_000_000 + i * 10_000_000, 10_000)).collect();
+        for received in [&received[..], &[]] {
+            assert_eq!(Clocks::estimate(delays(0, 0, &out, received)).row(0).unwrap().steps, 0);
+        }
+    }
+
+    #[test]
+    fn one_direction_alone_tells_a_step_in_the_long_run() {
+        let out: Vec<_> = (0..40).map(|i| (i * 100_000_000, 10_000)).collect();
+        let mut all = delays(0, 0, &out, &[]);
+        for d in all.iter_mut().filter(|d| d.ts_ns > 2_000_000_000) {
+            d.ts_ns += 1_500_000_000;
+            d.delay_ns += 1_500_000_000;
+        }
+        assert_eq!(Clocks::estimate(all).row(0).unwrap().steps, 1);
     }
 }
