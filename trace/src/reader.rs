@@ -208,50 +208,51 @@ impl TraceReader {
 
     /// Adds `cwnd_bytes` to the samples of a flow, in the order of their ids, where changes alone were sampled.
     fn read_windows(&self, flow_id: i64, samples: &mut [SampleRow]) -> Result<()> {
-        let err = failed(&self.path, "cannot read the samples' windows");
         // of other flows it finds nothing, and looks at no sample
-        let mut statement = self
-            .db
-            .prepare_cached(
-                "SELECT r.id, a.snd_cwnd, d.mss
-                 FROM flows f JOIN sessions z ON z.id = f.session_id JOIN sample_rows r ON r.flow_id = f.id
-                   JOIN ack_rows a ON a.id = r.ack_id JOIN seldom_rows d ON d.id = a.seldom_id
-                 WHERE f.id = ?1 AND z.sample_mode = 'cwnd' AND d.ca_state < ?2 ORDER BY r.id",
-            )
-            .map_err(&err)?;
-        let mut rows = statement.query([flow_id, RECOVERY]).map_err(&err)?;
-        let mut rest = samples.iter_mut();
-        while let Some(row) = rows.next().map_err(&err)? {
-            let id: i64 = row.get(0).map_err(&err)?;
-            let (cwnd, mss): (Option<i64>, Option<i64>) = (row.get(1).map_err(&err)?, row.get(2).map_err(&err)?);
-            if let Some(sample) = rest.find(|s| s.id == id) {
-                let bytes = cwnd.zip(mss).and_then(|(cwnd, mss)| cwnd.checked_mul(mss));
-                sample.cwnd_bytes = bytes.and_then(|b| u32::try_from(b).ok()).filter(|&b| b > 0);
-            }
-        }
-        Ok(())
+        let sql = format!(
+            "SELECT r.id, a.snd_cwnd, d.mss
+             FROM flows f JOIN sessions z ON z.id = f.session_id JOIN sample_rows r ON r.flow_id = f.id
+               JOIN ack_rows a ON a.id = r.ack_id JOIN seldom_rows d ON d.id = a.seldom_id
+             WHERE f.id = ?1 AND z.sample_mode = 'cwnd' AND d.ca_state < {RECOVERY} ORDER BY r.id"
+        );
+        self.complete(&sql, flow_id, samples, |sample, cwnd, mss| {
+            let bytes = cwnd.zip(mss).and_then(|(cwnd, mss)| cwnd.checked_mul(mss));
+            sample.cwnd_bytes = bytes.and_then(|b| u32::try_from(b).ok()).filter(|&b| b > 0);
+        })
     }
 
     /// Adds what is selectively acknowledged to the samples of a flow: worth its time only where the peer does so.
+    ///
+    /// # Errors
+    /// The trace cannot be read.
     pub fn read_sacked(&self, flow_id: i64, samples: &mut [SampleRow]) -> Result<()> {
-        let err = failed(&self.path, "cannot read what was selectively acknowledged");
-        let mut statement = self
-            .db
-            .prepare_cached(
-                "SELECT r.id, a.sacked_out, d.mss
-                 FROM sample_rows r JOIN ack_rows a ON a.id = r.ack_id JOIN seldom_rows d ON d.id = a.seldom_id
-                 WHERE r.flow_id = ?1 ORDER BY r.id",
-            )
-            .map_err(&err)?;
+        let sql = "SELECT r.id, a.sacked_out, d.mss
+                   FROM sample_rows r JOIN ack_rows a ON a.id = r.ack_id JOIN seldom_rows d ON d.id = a.seldom_id
+                   WHERE r.flow_id = ?1 ORDER BY r.id";
+        self.complete(sql, flow_id, samples, |sample, sacked, mss| {
+            sample.sacked_out = sacked.and_then(|n| u32::try_from(n).ok());
+            sample.mss = mss.and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
+        })
+    }
+
+    /// Gives each sample of a flow the two columns that `sql` has behind its id. In a trace of someone else whose ids do
+    /// not rise with the serials, some get none.
+    fn complete(
+        &self,
+        sql: &str,
+        flow_id: i64,
+        samples: &mut [SampleRow],
+        set: impl Fn(&mut SampleRow, Option<i64>, Option<i64>),
+    ) -> Result<()> {
+        let err = failed(&self.path, "cannot read the samples' state");
+        let mut statement = self.db.prepare_cached(sql).map_err(&err)?;
         let mut rows = statement.query([flow_id]).map_err(&err)?;
-        // in a trace of someone else whose serials do not rise with the ids, some stay unknown
         let mut rest = samples.iter_mut();
         while let Some(row) = rows.next().map_err(&err)? {
             let id: i64 = row.get(0).map_err(&err)?;
-            let (sacked, mss): (Option<i64>, Option<i64>) = (row.get(1).map_err(&err)?, row.get(2).map_err(&err)?);
+            let values = (row.get(1).map_err(&err)?, row.get(2).map_err(&err)?);
             if let Some(sample) = rest.find(|s| s.id == id) {
-                sample.sacked_out = sacked.and_then(|n| u32::try_from(n).ok());
-                sample.mss = mss.and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
+                set(sample, values.0, values.1);
             }
         }
         Ok(())
