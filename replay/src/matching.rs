@@ -346,9 +346,11 @@ impl<'a> Matcher<'a> {
     /// show more transmissions than the packet's own prove that the capture has lost some of them there.
     fn keep_most_shown(&self, elsewhere: &mut Vec<u32>, than: usize) {
         let place = |r: u32| self.packets[r as usize].place;
-        let shown = |of: Option<(u32, u8)>| elsewhere.iter().filter(|&&r| place(r) == of).count();
-        let most = elsewhere.iter().map(|&r| (shown(place(r)), place(r))).max();
-        match most {
+        let mut shown: HashMap<_, usize> = HashMap::new();
+        for &r in elsewhere.iter() {
+            *shown.entry(place(r)).or_default() += 1;
+        }
+        match shown.into_iter().map(|(at, n)| (n, at)).max() {
             Some((n, at)) if n > than => elsewhere.retain(|&r| place(r) == at),
             _ => elsewhere.clear(),
         }

@@ -72,10 +72,10 @@ impl Matching<'_> {
             // a connection to the trace for each thread: SQLite's are not shared
             || TraceReader::open(self.trace),
             |reader, (flow, packets, shifts)| {
-                let is_sacked = |p: &FlowPacket| !p.is_out && !all[p.index as usize].sack.is_empty();
+                let sacks = |p: &FlowPacket| !p.is_out && !all[p.index as usize].sack.is_empty();
                 // of what was acknowledged before the capture began only the samples know
                 let begins_late = packets.first().is_some_and(|p| !all[p.index as usize].flags.syn());
-                let is_sacked = begins_late || packets.iter().any(is_sacked);
+                let is_sacked = begins_late || packets.iter().any(sacks);
                 let samples = self.samples(reader, flow, is_sacked)?;
                 let mut matched = match_flow(self.row(flow), samples, all, &packets, self.copies);
                 let (own, found) = incarnations::own(&matched.samples, all, &packets, &matched.found);

@@ -5,6 +5,8 @@ import collections
 from capture import text_address
 
 SHOWN_VIOLATIONS = 20
+# A share of fewer packets says nothing.
+FEW = 20
 
 
 def report(check):
@@ -31,6 +33,10 @@ def report(check):
             (row["match"], row["reason"]) for row in check.rows
             if row["dir"] == "out" and row["len"] and row["match"] not in ("exact", "within"))
         check.wrong(0, f"only {share:.4%} of the sender's data packets are matched; the rest: {dict(reasons)}")
+    said, not_said = check.compared["SACKed bytes above 0"], check.compared["SACKed bytes not said"]
+    # A join that says nothing is never wrong. What it cannot say are ACKs that waited, were merged or not captured.
+    if not_said > max(said, FEW):
+        check.wrong(0, f"sacked_bytes is not said of {not_said} packets with sacked_out, said of {said}")
     for number, text in sorted(check.violations)[:SHOWN_VIOLATIONS]:
         print(f"WRONG packet {number}: {text}")
     print(f"{len(check.violations)} violations")
