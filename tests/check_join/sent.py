@@ -78,6 +78,8 @@ def true_sample(check, packet, transmissions, clock, byte=None):
     """The sample of this very sending, or None when this check cannot tell."""
     covering = transmissions.covering(packet.start if byte is None else byte)
     before = [sample for sample in covering if sample["ts_ns"] <= packet.ts_ns + TOLERANCE_NS]
+    if byte is None:
+        before = [sample for sample in before if may_be_numbered(packet, sample)]
     if not before:
         return None
     latest = before[-1]
@@ -91,6 +93,15 @@ def true_sample(check, packet, transmissions, clock, byte=None):
         check.undecided += 1
         return None
     return latest
+
+
+def may_be_numbered(packet, sample):
+    """IPv4's identification goes on from a segment's own by one for each piece, of which none is smaller than 88 bytes
+    (TCP_MIN_SND_MSS); what is sent again has another."""
+    if not packet.ip_id or not sample["ip_id"]:
+        return True
+    offset = seq_diff(packet.seq, sample["seq"])
+    return (packet.ip_id - sample["ip_id"]) % 0x1_0000 <= max(-(-offset // 88), 0)
 
 
 def is_also_true(check, packet, sample, transmissions, clock):
