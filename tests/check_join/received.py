@@ -52,18 +52,25 @@ def has_its_header(check, row):
 
 
 def check_received_data(check, rows, samples):
-    """Of several sendings of the same data, a sample is of the latest that was captured before it, unless they came
-    so close to each other that the earlier one may still have waited for TCP when the later one came."""
+    """Of several sendings of the same data with one TSval, a sample is of the latest that was captured before it, unless
+    they came so close to each other that the earlier one may still have waited for TCP when the later one came. (Where
+    the capture is not the receiver's own, the later one may have been sent while the earlier one was under way.)"""
     def is_same(one, other):
         return one is other or are_copies([check.packets[row["number"]] for row in (one, other)])
 
-    times = [check.packets[row["number"]].ts_ns for row in rows]
     for sample in samples:
-        true_row = rows[max(bisect.bisect_right(times, sample["ts_ns"] + RECEIVED_TOLERANCE_NS) - 1, 0)]
+        # What cannot be told by its stamp can be told by time.
+        stamped = [row for row in rows if same_stamp(check.packets[row["number"]], sample)] or rows
+        times = [check.packets[row["number"]].ts_ns for row in stamped]
+        true_row = stamped[max(bisect.bisect_right(times, sample["ts_ns"] + RECEIVED_TOLERANCE_NS) - 1, 0)]
         for row in rows:
             if row["match"] != "exact" or row["sample_id"] != sample["id"] or is_same(row, true_row):
                 continue
-            if sample["ts_ns"] - check.packets[row["number"]].ts_ns <= WAITING_NS:
+            if row in stamped and sample["ts_ns"] - check.packets[row["number"]].ts_ns <= WAITING_NS:
                 check.undecided += 1
             else:
                 check.wrong(row["number"], f"sample {sample['id']} is that of packet {true_row['number']}")
+
+
+def same_stamp(packet, sample):
+    return packet.tsval is None or sample["tsval"] is None or packet.tsval == sample["tsval"]
