@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
  * The kernel's types, as far as they are read. Only names count: CO-RE takes offsets and sizes from the BTF of the
- * kernel that loads the programs. Every difference between kernels stands here, with the change that made it.
+ * kernel that loads the programs. What differs between kernels stands in compat.bpf.h.
  */
 #pragma once
 #include "bpf.bpf.h"
@@ -73,7 +73,6 @@ struct sock {
 	u16 sk_type;
 	u16 sk_protocol;
 	u32 sk_mark;
-	/* unsigned long since 4.20 (76a9ebe811fb, "net: extend sk_pacing_rate to unsigned long") */
 	unsigned long sk_pacing_rate;
 } KERNEL_TYPE;
 
@@ -85,17 +84,6 @@ enum {
 struct inet_sock {
 	struct sock sk;
 	u8 pmtudisc;
-} KERNEL_TYPE;
-
-/* The next IPv4 identification: atomic_t since ≈6.6 (f866fbc842de, "ipv4: fix data-races around inet->inet_id"). */
-struct inet_sock___plain {
-	u16 inet_id;
-} KERNEL_TYPE;
-
-struct inet_sock___atomic {
-	struct {
-		s32 counter;
-	} inet_id;
 } KERNEL_TYPE;
 
 struct inet_connection_sock_af_ops {
@@ -169,7 +157,6 @@ struct tcp_sock {
 	struct tcp_options_received rx_opt;
 	u8 is_cwnd_limited : 1;
 	u8 rate_app_limited : 1;
-	/* since ≈6.7 (614e8316aa4c, "tcp: add support for usec resolution in TCP TS values") */
 	u8 tcp_usec_ts : 1;
 } KERNEL_TYPE;
 
@@ -183,19 +170,13 @@ struct sk_buff {
 	char cb[48];
 } KERNEL_TYPE;
 
-/* What TCP keeps in sk_buff.cb while it owns the segment; tcp_flags widened to 16 bits with AccECN (≈6.15). */
+/* What TCP keeps in sk_buff.cb while it owns the segment. */
 struct tcp_skb_cb {
 	u32 seq;
 	u32 end_seq;
 	u16 tcp_flags;
 	u32 ack_seq;
 } KERNEL_TYPE;
-
-/* The value moved (SKB_CONSUMED came before it with ≈6.3); the loading kernel's own is taken. */
-enum skb_drop_reason {
-	SKB_DROP_REASON_NOT_SPECIFIED = 2,
-};
-#define DROP_NOT_SPECIFIED enum_value(enum skb_drop_reason, SKB_DROP_REASON_NOT_SPECIFIED)
 
 #if defined(__TARGET_ARCH_x86_64)
 struct pt_regs {

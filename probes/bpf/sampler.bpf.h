@@ -303,7 +303,7 @@ INLINE int TWIN(on_received)(struct sock *sk)
 
 /*
  * Without a probe on tcp_rcv_state_process, what it does with a segment shows only when it lets go of the segment:
- * pure ACKs, in every state but ESTABLISHED, end in tcp_drop_reason, which names the socket (since ≈6.11).
+ * pure ACKs, in every state but ESTABLISHED, end in sk_skb_reason_drop, which names the socket.
  */
 INLINE int TWIN(on_free)(const struct sk_buff *skb, u32 reason, struct sock *sk)
 {
@@ -421,14 +421,10 @@ INLINE void TWIN(foretell_head)(struct tcp_sock *tp, struct segment *g)
 	/* as tcp_established_options does; what a SYN offers depends on more than the socket */
 	if (!(g->flags & TCPHDR_SYN) && READ_BITS(tp, rx_opt.tstamp_ok)) {
 		u64 sent_ns = READ(tp->tcp_wstamp_ns), now_ns = READ(tp->tcp_clock_cache);
-		u32 unit_ns = 1000000;
-
-		if (field_exists(tp->tcp_usec_ts) && READ_BITS(tp, tcp_usec_ts))
-			unit_ns = 1000;
-		g->tsval = (sent_ns > now_ns ? sent_ns : now_ns) / unit_ns + READ(tp->tsoffset);
+		g->tsval = (sent_ns > now_ns ? sent_ns : now_ns) / TSVAL_UNIT_NS(tp) + READ(tp->tsoffset);
 		g->has |= HAS_TSVAL;
 	}
-	/* as ip_select_ident_segs does for a connected socket, before 5.17 only where it does not allow fragments */
+	/* as ip_select_ident_segs does for a connected socket that does not allow fragments */
 	const struct inet_connection_sock_af_ops *ops = READ(tp->inet_conn.icsk_af_ops);
 	u8 pmtudisc = READ(inet->pmtudisc);
 
@@ -437,10 +433,7 @@ INLINE void TWIN(foretell_head)(struct tcp_sock *tp, struct segment *g)
 		return;
 	if (pmtudisc != IP_PMTUDISC_WANT && pmtudisc != IP_PMTUDISC_DO)
 		return;
-	if (field_exists(((struct inet_sock___atomic *)inet)->inet_id.counter))
-		g->ip_id = READ(((struct inet_sock___atomic *)inet)->inet_id.counter);
-	else
-		g->ip_id = READ(((struct inet_sock___plain *)inet)->inet_id);
+	g->ip_id = NEXT_IP_ID(inet);
 	g->has |= HAS_IP_ID;
 }
 
@@ -459,7 +452,7 @@ INLINE int TWIN(on_transmit)(struct sock *sk, const struct sk_buff *skb, u32 rcv
 		return 0;
 	g.seq = PROBED(cb->seq);
 	g.len = READ(skb->len);
-	bpf_probe_read_kernel(&g.flags, field_size(cb->tcp_flags) == 1 ? 1 : 2, &cb->tcp_flags);
+	READ_TCP_FLAGS(&g.flags, cb);
 	g.ack = g.flags & TCPHDR_ACK ? rcv_nxt : 0;
 	g.has = HAS_SEGMENT;
 	TWIN(foretell_head)(tp, &g);
@@ -467,7 +460,7 @@ INLINE int TWIN(on_transmit)(struct sock *sk, const struct sk_buff *skb, u32 rcv
 	return 0;
 }
 
-/* tcp:tcp_retransmit_skb: the kernel's own word that it retransmitted, or (since ≈6.17) failed to. */
+/* tcp:tcp_retransmit_skb: the kernel's own word that it retransmitted, or failed to. */
 INLINE int TWIN(on_retransmit)(struct sock *sk, const struct sk_buff *skb, s32 error)
 {
 	const struct tcp_skb_cb *cb = (const struct tcp_skb_cb *)&skb->cb;
@@ -481,7 +474,7 @@ INLINE int TWIN(on_retransmit)(struct sock *sk, const struct sk_buff *skb, s32 e
 	if (!f)
 		return 0;
 	g.seq = PROBED(cb->seq);
-	bpf_probe_read_kernel(&g.flags, field_size(cb->tcp_flags) == 1 ? 1 : 2, &cb->tcp_flags);
+	READ_TCP_FLAGS(&g.flags, cb);
 	g.len = PROBED(cb->end_seq) - g.seq - !!(g.flags & TCPHDR_SYN) - !!(g.flags & TCPHDR_FIN);
 	g.ack = READ(tp->rcv_nxt);
 	g.has = HAS_SEGMENT;
