@@ -65,6 +65,16 @@ struct inet_sock___atomic {
 		 (u16)READ(((struct inet_sock___atomic *)(inet))->inet_id.counter) :    \
 		 READ(((struct inet_sock___plain *)(inet))->inet_id))
 
+/* Who brings a congestion control: nothing where it is built in, or where the kernel has no modules at all. */
+#define READ_OWNER(into, ops)                                                                      \
+	do {                                                                                       \
+		if (field_exists(((struct module *)NULL)->name)) {                                 \
+			const struct module *owner_ = READ((ops)->owner);                          \
+			if (owner_)                                                                \
+				bpf_probe_read_kernel(into, sizeof(into), &owner_->name);          \
+		}                                                                                  \
+	} while (0)
+
 /* The flags of a segment that TCP owns: 16 bits since ≈6.15 (2c2f08d31d2f, "tcp: extend TCP flags to allow AE bit/ACE
  * field"), eight before. */
 #define READ_TCP_FLAGS(flags, cb) \

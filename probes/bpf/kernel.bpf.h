@@ -90,8 +90,13 @@ struct inet_connection_sock_af_ops {
 	u16 net_header_len;
 } KERNEL_TYPE;
 
+struct module {
+	char name[56];
+} KERNEL_TYPE;
+
 struct tcp_congestion_ops {
 	char name[16];
+	struct module *owner;
 } KERNEL_TYPE;
 
 struct inet_connection_sock {
@@ -101,6 +106,8 @@ struct inet_connection_sock {
 	const struct inet_connection_sock_af_ops *icsk_af_ops;
 	u8 icsk_ca_state : 5;
 	u8 icsk_retransmits;
+	/* the congestion control's own: struct bictcp, bbr, dctcp, … */
+	u64 icsk_ca_priv[13];
 } KERNEL_TYPE;
 
 struct minmax_sample {
@@ -174,24 +181,31 @@ struct sk_buff {
 struct tcp_skb_cb {
 	u32 seq;
 	u32 end_seq;
+	u16 tcp_gso_segs;
 	u16 tcp_flags;
 	u32 ack_seq;
 } KERNEL_TYPE;
 
 #if defined(__TARGET_ARCH_x86_64)
 struct pt_regs {
-	unsigned long di, si, dx, cx, r8;
+	unsigned long di, si, dx, cx, r8, sp;
 } KERNEL_TYPE;
 #define ARG1(regs) ((regs)->di)
 #define ARG2(regs) ((regs)->si)
 #define ARG5(regs) ((regs)->r8)
+/* the return has taken its address off the stack */
+#define STACK_AT_ENTRY(regs) ((regs)->sp)
+#define STACK_AT_RETURN(regs) ((regs)->sp - sizeof(u64))
 #elif defined(__TARGET_ARCH_aarch64)
 struct user_pt_regs {
 	u64 regs[31];
+	u64 sp;
 } KERNEL_TYPE;
 #define ARG1(ctx) (((const struct user_pt_regs *)(ctx))->regs[0])
 #define ARG2(ctx) (((const struct user_pt_regs *)(ctx))->regs[1])
 #define ARG5(ctx) (((const struct user_pt_regs *)(ctx))->regs[4])
+#define STACK_AT_ENTRY(ctx) (((const struct user_pt_regs *)(ctx))->sp)
+#define STACK_AT_RETURN(ctx) STACK_AT_ENTRY(ctx)
 struct pt_regs;
 #else
 #error "no register names for this architecture: add them here"

@@ -20,6 +20,8 @@ const volatile u32 cfg_mark = 0;
 const volatile u32 cfg_has_mark = 0;
 const volatile u32 cfg_netns = 0;
 const volatile u32 cfg_sparse = 0;
+/* names of the congestion controls whose private state is of interest, as in tcp_congestion_ops */
+const volatile u64 cfg_congestions[2 * CONGESTIONS] = {};
 
 /* A segment as far as a probe point knows it. */
 struct segment {
@@ -37,9 +39,13 @@ struct flow {
 	u64 id;
 	u64 serial;
 	u64 rx_skb;
+	/* TCP's counters, as they were or will be after the last transmission that was shown */
 	u64 bytes_sent;
 	/* samples that a lock was refused for since the last one that got through */
 	u64 refused;
+	/* the congestion control that user space knows of, and a hash of what it last said */
+	u64 ca_ops;
+	u64 internals;
 	struct segment rx;
 	u32 ports;
 	u32 segs_out;
@@ -50,6 +56,14 @@ struct flow {
 	u8 sampled;
 	u8 transmitted;
 	u8 announced;
+	/* its place in cfg_congestions, from 1; 0 where it is none of them */
+	u8 congestion;
+};
+
+/* Is the return of the function that a received segment is shown by watched too? */
+enum {
+	NO_RETURN,
+	RETURN_WATCHED,
 };
 
 /* What user space knows of a flow; without any of it, it cannot place a sample. */
@@ -70,6 +84,7 @@ struct counters {
 	u64 flow_table_full;
 	u64 header_unreadable;
 	u64 not_shown;
+	u64 return_missed;
 	u64 unread_bytes;
 };
 
@@ -92,17 +107,28 @@ struct {
 	MAP_TYPE(value, struct counters);
 } losses SEC(".maps");
 
-/* kretprobes get no arguments: the sockets in hand per task. Softirqs nest in a task, strictly last in, first out. */
-struct in_hand {
-	u64 depth;
-	u64 sk[4];
+/* Which bits of a congestion control's private state have a meaning: all zero until user space has found that out. */
+struct internals_mask {
+	u64 words[INTERNALS_WORDS];
 };
 
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_HASH);
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_UINT(max_entries, CONGESTIONS);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct internals_mask);
+} internals_masks SEC(".maps");
+
+/*
+ * kretprobes get no arguments: the sockets in hand, under the stack pointer at the entry of the function, which no other
+ * call under way has. The entry of a return that is missed stays behind, until a call with the same stack pointer
+ * takes its place.
+ */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
 	MAP_UINT(max_entries, 8192);
 	MAP_TYPE(key, u64);
-	MAP_TYPE(value, struct in_hand);
+	MAP_TYPE(value, u64);
 } receiving SEC(".maps");
 
 INLINE struct counters *my_counters(void)
@@ -133,11 +159,33 @@ INLINE bool ring_has_room(u64 bytes)
 		}                                                       \
 	} while (0)
 
+/*
+ * TCP's own counters told that it sent something which no probe was shown: a serial number is left out for it, so that
+ * the hole is seen.
+ */
+INLINE void leave_hole(struct flow *f, struct segment *g)
+{
+	struct counters *c = my_counters();
+
+	if (c)
+		c->not_shown++;
+	__sync_fetch_and_add(&f->serial, 1);
+	g->has |= HAS_UNSEEN;
+}
+
 INLINE void map_v4(struct in6_addr *to, u32 addr)
 {
 	__builtin_memset(to, 0, 10);
 	to->bytes[10] = to->bytes[11] = 0xff;
 	__builtin_memcpy(&to->bytes[12], &addr, sizeof(addr));
+}
+
+INLINE u8 congestion_named(const u64 *name)
+{
+	for (u32 i = 0; i < CONGESTIONS; i++)
+		if (name[0] && name[0] == cfg_congestions[2 * i] && name[1] == cfg_congestions[2 * i + 1])
+			return i + 1;
+	return 0;
 }
 
 INLINE bool port_wanted(u16 port)
@@ -248,8 +296,8 @@ INLINE void parse_ip(const u8 *head, u16 network_header, struct segment *g)
 		return call_probed;                    \
 	}
 
-ON_TRACEPOINT(tcp_probe, on_receive_direct((void *)ctx[0], (void *)ctx[1]),
-	      on_receive_probed((void *)ctx[0], (void *)ctx[1]))
+ON_TRACEPOINT(tcp_probe, on_receive_direct((void *)ctx[0], (void *)ctx[1], NO_RETURN),
+	      on_receive_probed((void *)ctx[0], (void *)ctx[1], NO_RETURN))
 ON_TRACEPOINT(net_dev_queue, on_queue_direct((void *)ctx[0], ((struct sk_buff *)ctx[0])->sk),
 	      on_queue_probed((void *)ctx[0], PROBED(((struct sk_buff *)ctx[0])->sk)))
 ON_TRACEPOINT(kfree_skb, on_free_direct((void *)ctx[0], KFREE_SKB_REASON(ctx), KFREE_SKB_SOCKET(ctx)),
@@ -295,7 +343,7 @@ SEC("raw_tp/tcp_destroy_sock") int tcp_destroy_sock_raw(u64 *ctx)
 
 SEC("fentry/tcp_rcv_established") int tcp_rcv_established_entry(u64 *ctx)
 {
-	return on_receive_direct((void *)ctx[0], (void *)ctx[1]);
+	return on_receive_direct((void *)ctx[0], (void *)ctx[1], RETURN_WATCHED);
 }
 
 SEC("fexit/tcp_rcv_established") int tcp_rcv_established_exit(u64 *ctx)
@@ -305,7 +353,7 @@ SEC("fexit/tcp_rcv_established") int tcp_rcv_established_exit(u64 *ctx)
 
 SEC("fentry/tcp_rcv_state_process") int tcp_rcv_state_process_entry(u64 *ctx)
 {
-	return on_receive_direct((void *)ctx[0], (void *)ctx[1]);
+	return on_receive_direct((void *)ctx[0], (void *)ctx[1], RETURN_WATCHED);
 }
 
 SEC("fexit/tcp_rcv_state_process") int tcp_rcv_state_process_exit(u64 *ctx)
@@ -322,34 +370,20 @@ SEC("fentry/__tcp_transmit_skb") int tcp_transmit_skb_entry(u64 *ctx)
 
 INLINE int receive_kprobe(struct pt_regs *regs)
 {
-	u64 task = bpf_get_current_task(), sk = ARG1(regs);
-	struct in_hand *in_hand = bpf_map_lookup_elem(&receiving, &task);
+	u64 stack = STACK_AT_ENTRY(regs), sk = ARG1(regs);
 
-	if (in_hand) {
-		if (in_hand->depth < 4)
-			in_hand->sk[in_hand->depth] = sk;
-		in_hand->depth++;
-	} else {
-		struct in_hand first = { .depth = 1, .sk = { sk } };
-
-		bpf_map_update_elem(&receiving, &task, &first, 0);
-	}
-	return on_receive_probed((void *)sk, (void *)ARG2(regs));
+	bpf_map_update_elem(&receiving, &stack, &sk, 0);
+	return on_receive_probed((void *)sk, (void *)ARG2(regs), RETURN_WATCHED);
 }
 
-INLINE int receive_kretprobe(void)
+INLINE int receive_kretprobe(struct pt_regs *regs)
 {
-	u64 task = bpf_get_current_task();
-	struct in_hand *in_hand = bpf_map_lookup_elem(&receiving, &task);
-	u64 depth, sk = 0;
+	u64 stack = STACK_AT_RETURN(regs), *in_hand = bpf_map_lookup_elem(&receiving, &stack), sk;
 
-	if (!in_hand || !in_hand->depth)
+	if (!in_hand)
 		return 0;
-	depth = --in_hand->depth;
-	if (depth < 4)
-		sk = in_hand->sk[depth];
-	if (!depth)
-		bpf_map_delete_elem(&receiving, &task);
+	sk = *in_hand;
+	bpf_map_delete_elem(&receiving, &stack);
 	return on_received_probed((void *)sk);
 }
 
@@ -360,7 +394,7 @@ SEC("kprobe/tcp_rcv_established") int tcp_rcv_established_kprobe(struct pt_regs 
 
 SEC("kretprobe/tcp_rcv_established") int tcp_rcv_established_kretprobe(struct pt_regs *regs)
 {
-	return receive_kretprobe();
+	return receive_kretprobe(regs);
 }
 
 SEC("kprobe/tcp_rcv_state_process") int tcp_rcv_state_process_kprobe(struct pt_regs *regs)
@@ -370,7 +404,7 @@ SEC("kprobe/tcp_rcv_state_process") int tcp_rcv_state_process_kprobe(struct pt_r
 
 SEC("kretprobe/tcp_rcv_state_process") int tcp_rcv_state_process_kretprobe(struct pt_regs *regs)
 {
-	return receive_kretprobe();
+	return receive_kretprobe(regs);
 }
 
 SEC("kprobe/__tcp_transmit_skb") int tcp_transmit_skb_kprobe(struct pt_regs *regs)

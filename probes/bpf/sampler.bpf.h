@@ -127,11 +127,18 @@ INLINE void TWIN(announce)(struct flow *f, struct tcp_sock *tp, u8 state)
 	e->snd_wscale = READ_BITS(tp, rx_opt.snd_wscale);
 	e->rcv_wscale = READ_BITS(tp, rx_opt.rcv_wscale);
 	const struct tcp_congestion_ops *ops = READ(tp->inet_conn.icsk_ca_ops);
+	u64 name[2] = {};
 
-	__builtin_memset(e->congestion, 0, sizeof(e->congestion));
-	if (ops)
-		bpf_probe_read_kernel(e->congestion, sizeof(e->congestion), &ops->name);
+	__builtin_memset(e->owner, 0, sizeof(e->owner));
+	if (ops) {
+		bpf_probe_read_kernel(name, sizeof(name), &ops->name);
+		READ_OWNER(e->owner, ops);
+	}
+	__builtin_memcpy(e->congestion, name, sizeof(e->congestion));
 	__builtin_memset(e->pad, 0, sizeof(e->pad));
+	f->ca_ops = (u64)ops;
+	f->internals = 0;
+	f->congestion = congestion_named(name);
 	f->announced = FLOW_ANNOUNCED;
 	bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
 }
@@ -146,7 +153,7 @@ INLINE struct flow *TWIN(flow_of)(struct tcp_sock *tp)
 
 	/* a socket's memory is used again at once: other ports, another flow, even if its end went unseen */
 	if (likely(f) && f->ports == ports) {
-		if (unlikely(f->announced != FLOW_ANNOUNCED))
+		if (unlikely(f->announced != FLOW_ANNOUNCED || f->ca_ops != (u64)READ(tp->inet_conn.icsk_ca_ops)))
 			TWIN(announce)(f, tp, READ(sk->__sk_common.skc_state));
 		return f;
 	}
@@ -195,16 +202,72 @@ INLINE bool TWIN(congestion_moved)(struct flow *f, struct tcp_sock *tp)
 	return true;
 }
 
-/* One record: the segment, then the state. A sample that gets no room leaves a hole in the flow's serials. */
-INLINE void TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segment *g, u8 kind, u8 phase, u8 new_state,
+/*
+ * What the congestion control holds inside, with the sample that has just been taken: only where user space knows what
+ * it means, and only if it has changed. What gets no room is counted, and comes with the next sample.
+ */
+INLINE void TWIN(internals)(struct flow *f, struct tcp_sock *tp, u64 serial)
+{
+	u32 at = f->congestion - 1;
+
+	if (!f->congestion || !serial)
+		return;
+	const struct internals_mask *mask = bpf_map_lookup_elem(&internals_masks, &at);
+
+	if (!mask)
+		return;
+	u64 words[INTERNALS_WORDS] = {}, meant = 0, hash = 0xcbf29ce484222325ULL;
+	u32 bytes = field_size(tp->inet_conn.icsk_ca_priv);
+
+	if (bytes > sizeof(words))
+		bytes = sizeof(words);
+	bpf_probe_read_kernel(words, bytes, &tp->inet_conn.icsk_ca_priv);
+	for (u32 i = 0; i < INTERNALS_WORDS; i++) {
+		words[i] &= mask->words[i];
+		meant |= mask->words[i];
+		/* FNV-1a, by words */
+		hash = (hash ^ words[i]) * 0x100000001b3ULL;
+	}
+	if (!meant || hash == f->internals)
+		return;
+	struct tp_internals *e = NULL;
+	bool full = false;
+
+	RESERVE(e, full);
+	if (!e) {
+		struct counters *c = my_counters();
+
+		if (c && full)
+			c->ring_full++;
+		else if (c)
+			c->lock_refused++;
+		return;
+	}
+	e->type = RECORD_INTERNALS;
+	e->jiffies = bpf_jiffies64();
+	e->flow = f->id;
+	e->serial = serial;
+	e->mono_ns = bpf_ktime_get_ns();
+	e->mss = READ(tp->mss_cache);
+	__builtin_memset(e->pad, 0, sizeof(e->pad));
+	__builtin_memcpy(e->words, words, sizeof(e->words));
+	f->internals = hash;
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+}
+
+/*
+ * One record: the segment, then the state. A sample that gets no room leaves a hole in the flow's serials. Returns the
+ * sample's serial, 0 where there is none.
+ */
+INLINE u64 TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segment *g, u8 kind, u8 phase, u8 new_state,
 			 s32 error)
 {
 	struct counters *c = my_counters();
 
 	if (!c)
-		return;
+		return 0;
 	if (cfg_sparse && kind != KIND_STATE && !TWIN(congestion_moved)(f, tp))
-		return;
+		return 0;
 
 	u64 serial = NEXT_SERIAL(f);
 	struct tp_sample *e = NULL;
@@ -219,7 +282,7 @@ INLINE void TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segme
 			c->lock_refused++;
 			__sync_fetch_and_add(&f->refused, 1);
 		}
-		return;
+		return 0;
 	}
 	e->type = RECORD_SAMPLE;
 	e->refused = f->refused < 0xffff ? f->refused : 0xffff;
@@ -250,6 +313,7 @@ INLINE void TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segme
 		flags = BPF_RB_FORCE_WAKEUP;
 	}
 	bpf_ringbuf_submit(e, flags);
+	return serial;
 }
 
 /* A received segment as TCP has it in hand; the control block knows of merged segments what the header does not. */
@@ -268,7 +332,7 @@ INLINE void TWIN(received_segment)(const struct sk_buff *skb, struct segment *g)
 	g->len = PROBED(cb->end_seq) - g->seq - !!(g->flags & TCPHDR_SYN) - !!(g->flags & TCPHDR_FIN);
 }
 
-INLINE int TWIN(on_receive)(struct sock *sk, const struct sk_buff *skb)
+INLINE int TWIN(on_receive)(struct sock *sk, const struct sk_buff *skb, bool return_watched)
 {
 	struct tcp_sock *tp = TWIN(tcp_of)(sk);
 
@@ -278,9 +342,20 @@ INLINE int TWIN(on_receive)(struct sock *sk, const struct sk_buff *skb)
 
 	if (!f)
 		return 0;
+	/* the socket is locked from entry to return: what is still in hand has returned unseen */
+	if (return_watched && unlikely(f->rx_skb)) {
+		struct counters *c = my_counters();
+
+		if (c)
+			c->return_missed++;
+	}
 	TWIN(received_segment)(skb, &f->rx);
 	f->rx_skb = (u64)skb;
-	TWIN(sample)(f, tp, &f->rx, KIND_ACK, PHASE_BEFORE, 0, 0);
+	u64 serial = TWIN(sample)(f, tp, &f->rx, KIND_ACK, PHASE_BEFORE, 0, 0);
+
+	/* read once for each segment: after it, where that is seen */
+	if (!return_watched)
+		TWIN(internals)(f, tp, serial);
 	return 0;
 }
 
@@ -297,7 +372,7 @@ INLINE int TWIN(on_received)(struct sock *sk)
 	if (!f || !f->rx_skb)
 		return 0;
 	f->rx_skb = 0;
-	TWIN(sample)(f, tp, &f->rx, KIND_ACK, PHASE_AFTER, 0, 0);
+	TWIN(internals)(f, tp, TWIN(sample)(f, tp, &f->rx, KIND_ACK, PHASE_AFTER, 0, 0));
 	return 0;
 }
 
@@ -378,21 +453,12 @@ INLINE int TWIN(on_queue)(const struct sk_buff *skb, struct sock *sk)
 	asm volatile("" : "+r"(headroom));
 	g.len = READ(skb->len) - (at - (u32)headroom) - head_bytes(&h);
 
-	/*
-	 * TCP's own counters tell what this probe was not shown: since the last transmission they moved by more than
-	 * this one. A serial number is left out for it, so that the hole is seen.
-	 */
+	/* since the last transmission that was shown, TCP's counters should have moved by this one alone */
 	u64 bytes_sent = READ(tp->bytes_sent);
 	bool all_seen = bytes_sent == f->bytes_sent + g.len && (g.len || segs_out == f->segs_out + 1);
 
-	if (f->transmitted && !all_seen) {
-		struct counters *c = my_counters();
-
-		if (c)
-			c->not_shown++;
-		__sync_fetch_and_add(&f->serial, 1);
-		g.has |= HAS_UNSEEN;
-	}
+	if (f->transmitted && !all_seen)
+		leave_hole(f, &g);
 	f->transmitted = 1;
 	f->segs_out = segs_out;
 	f->bytes_sent = bytes_sent;
@@ -456,6 +522,17 @@ INLINE int TWIN(on_transmit)(struct sock *sk, const struct sk_buff *skb, u32 rcv
 	g.ack = g.flags & TCPHDR_ACK ? rcv_nxt : 0;
 	g.has = HAS_SEGMENT;
 	TWIN(foretell_head)(tp, &g);
+
+	/* the counters are still without this segment; one that fails before it is counted never gets into them */
+	u64 bytes_sent = READ(tp->bytes_sent);
+	u32 segs_out = READ(tp->segs_out);
+	u16 segs = PROBED(cb->tcp_gso_segs);
+
+	if (f->transmitted && ((s64)(bytes_sent - f->bytes_sent) > 0 || (s32)(segs_out - f->segs_out) > 0))
+		leave_hole(f, &g);
+	f->transmitted = 1;
+	f->bytes_sent = bytes_sent + g.len;
+	f->segs_out = segs_out + (segs ? segs : 1);
 	TWIN(sample)(f, tp, &g, TWIN(transmit_kind)(tp, &g), PHASE_TRANSMIT, 0, 0);
 	return 0;
 }

@@ -27,6 +27,9 @@ pub(crate) const TYPE_SAMPLE: u32 = 1;
 /// Value of a record's `type`: what a flow is (sent when it is first seen, established and closed).
 pub(crate) const TYPE_FLOW: u32 = 2;
 
+/// Value of a record's `type`: what a congestion control holds inside.
+pub(crate) const TYPE_INTERNALS: u32 = 3;
+
 /// What every sample has before its state. Its size is a multiple of eight, the state's widest member.
 pub(crate) const SAMPLE: &[Member] = &[
     scalar("type", 4),
@@ -57,6 +60,8 @@ pub(crate) const FLOW: &[Member] = &[
     array("local_addr", 1, 16),
     array("remote_addr", 1, 16),
     array("congestion", 1, 16),
+    // module that brings the congestion control; empty where it is built in
+    array("owner", 1, 56),
     scalar("family", 2),
     scalar("local_port", 2),
     scalar("remote_port", 2),
@@ -65,6 +70,24 @@ pub(crate) const FLOW: &[Member] = &[
     scalar("snd_wscale", 1),
     scalar("rcv_wscale", 1),
     array("pad", 1, 6),
+];
+
+/// Congestion controls whose private state can be told apart; see `cfg_congestions` of the sampler.
+pub(crate) const CONGESTIONS: usize = 4;
+
+/// Words of `icsk_ca_priv` that are read: the kernel's own array has 13 of them today.
+pub(crate) const INTERNALS_WORDS: usize = 16;
+
+/// What a congestion control holds inside, as it lies in `icsk_ca_priv`; bits without a known meaning are 0.
+pub(crate) const INTERNALS: &[Member] = &[
+    scalar("type", 4),
+    scalar("jiffies", 4),
+    scalar("flow", 8),
+    scalar("serial", 8),
+    scalar("mono_ns", 8),
+    array("words", 8, INTERNALS_WORDS),
+    scalar("mss", 4),
+    array("pad", 1, 4),
 ];
 
 /// Bits of a sample's `has`: which of the segment's members were known where the sample was taken.
