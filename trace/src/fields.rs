@@ -263,7 +263,8 @@ pub const fn index(name: &str) -> usize {
     panic!("no such field")
 }
 
-const fn same(a: &[u8], b: &[u8]) -> bool {
+/// `==` of byte strings, for constants.
+pub(crate) const fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }

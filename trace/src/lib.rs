@@ -1,6 +1,6 @@
 //! What a sample, a flow and a session are, and the SQLite file that holds them.
 //!
-//! Owns the one list of a sample's fields ([`fields`]), the types that pass between recording and joining
+//! Owns the one list of a sample's fields ([`fields`]), that of congestion controls' internal values ([`internals`]), the types that pass between recording and joining
 //! ([`sample`]), the clock anchors ([`clock`]) and everything that is SQL: schema, writer, reader, the tables that a
 //! join fills, and read-only queries. Must not know BPF or captures.
 
@@ -8,6 +8,7 @@ pub mod clock;
 mod error;
 pub mod fields;
 pub mod import;
+pub mod internals;
 pub mod join;
 pub mod query;
 pub mod reader;

@@ -238,6 +238,15 @@ pub enum LossCause {
     NotShown,
     /// The program that wrote an imported log says that it left some out.
     NotLogged,
+    /// A kprobe that did not run because another one was running on the same processor (the kernel's `nmissed`). It
+    /// leaves no hole in the serials.
+    ProbeMissed,
+    /// A program that was not run because it was running on the same processor already (`recursion_misses` of
+    /// `struct bpf_prog_info`). It leaves no hole in the serials.
+    Recursion,
+    /// The return of a function was not shown: a received segment has no `after` sample. It leaves no hole in the
+    /// serials.
+    ReturnMissed,
 }
 
 impl LossCause {
@@ -251,6 +260,9 @@ impl LossCause {
             LossCause::BadRecord => "bad_record",
             LossCause::NotShown => "not_shown",
             LossCause::NotLogged => "not_logged",
+            LossCause::ProbeMissed => "probe_missed",
+            LossCause::Recursion => "recursion",
+            LossCause::ReturnMissed => "return_missed",
         }
     }
 }

@@ -6,6 +6,9 @@
 //! distances that are small, or 0, which SQLite stores in no bytes at all. The view `samples` puts them together.
 //! The only module that knows the layout of the tables; SQL for state columns is made from the field list.
 
+mod effects;
+mod internals;
+
 use std::fmt::Write as _;
 
 use crate::fields::{DERIVED, FIELDS, KINDS, Moves, PHASES, STATE_COLUMNS};
@@ -14,7 +17,7 @@ use crate::join::{Match, Outcome, Reason};
 /// `PRAGMA application_id` of a trace: "TPRB".
 pub const APPLICATION_ID: i64 = 0x5450_5242;
 /// `PRAGMA user_version` of a trace that this crate writes and reads.
-pub const SCHEMA_VERSION: i64 = 2;
+pub const SCHEMA_VERSION: i64 = 3;
 
 /// Fields that `sample_rows` does not store by themselves but as distances; of `bytes_received` what `rcv_nxt` does not
 /// tell: how often it went round since the flow's sample before.
@@ -202,11 +205,11 @@ pub(crate) fn create() -> String {
     );
     sql.push_str(SINCE_VERSION_2);
     sql.push_str(&views());
+    sql.push_str(&since_version_3());
     sql
 }
 
-/// From version 1 to the present one; what was recorded and joined stays.
-pub(crate) fn from_version_1() -> String {
+fn from_version_1() -> String {
     let mut sql = String::from(
         "DROP VIEW samples; DROP VIEW packets; DROP VIEW packet_state;
 ALTER TABLE captures ADD COLUMN clock_offset_error_ns INTEGER;
@@ -224,7 +227,21 @@ ALTER TABLE packet_rows ADD COLUMN delay_variation_ns INTEGER;
     );
     sql.push_str(SINCE_VERSION_2);
     sql.push_str(&views());
+    sql.push_str(&since_version_3());
     sql
+}
+
+/// From an older version to the present one; what was recorded and joined stays.
+pub(crate) fn migration(from: i64) -> String {
+    match from {
+        1 => from_version_1(),
+        _ => since_version_3(),
+    }
+}
+
+/// What version 3 added, also to a trace of version 2.
+fn since_version_3() -> String {
+    internals::table() + &internals::views() + &effects::view()
 }
 
 fn views() -> String {
@@ -250,27 +267,44 @@ fn name_of<'a>(code: &str, names: impl Iterator<Item = &'a str>) -> String {
     sql
 }
 
-/// SQL of a state column over the tables r (`sample_rows`), a (`ack_rows`) and d (`seldom_rows`).
-fn state_expression(column: &str) -> String {
+/// What a statement calls the rows of a sample.
+#[derive(Clone, Copy)]
+struct Rows {
+    /// Of `sample_rows`.
+    sample: &'static str,
+    /// Of `ack_rows`.
+    ack: &'static str,
+    /// Of `seldom_rows`.
+    seldom: &'static str,
+}
+
+/// As the views of one sample call them.
+const ROWS: Rows = Rows { sample: "r", ack: "a", seldom: "d" };
+
+/// SQL of a state column over a sample's rows.
+fn state_expression(column: &str, rows: Rows) -> String {
+    let Rows { sample: r, ack: a, seldom: d } = rows;
     const MASK: &str = "4294967295";
     // in the sender's own sequence space: what it sent, or what was acknowledged to it; the peer's the other way round
-    let sent = format!("r.what >= {send} AND r.what < {state}", send = 4, state = 12);
-    let nxt = format!("(coalesce(CASE WHEN {sent} THEN r.seq ELSE r.ack END, 0) + r.nxt_off)");
+    let sent = format!("{r}.what >= {send} AND {r}.what < {state}", send = 4, state = 12);
+    let nxt = format!("(coalesce(CASE WHEN {sent} THEN {r}.seq ELSE {r}.ack END, 0) + {r}.nxt_off)");
     match column {
         "snd_nxt" => format!("{nxt} & {MASK}"),
-        "snd_una" => format!("({nxt} - r.in_flight) & {MASK}"),
-        "write_seq" => format!("({nxt} + r.notsent) & {MASK}"),
-        "rcv_nxt" => format!("(coalesce(CASE WHEN {sent} THEN r.ack ELSE r.seq END, 0) + r.rcv_off) & {MASK}"),
-        "bytes_in_flight" => "r.in_flight".into(),
-        "notsent_bytes" => "r.notsent".into(),
+        "snd_una" => format!("({nxt} - {r}.in_flight) & {MASK}"),
+        "write_seq" => format!("({nxt} + {r}.notsent) & {MASK}"),
+        "rcv_nxt" => format!("(coalesce(CASE WHEN {sent} THEN {r}.ack ELSE {r}.seq END, 0) + {r}.rcv_off) & {MASK}"),
+        "bytes_in_flight" => format!("{r}.in_flight"),
+        "notsent_bytes" => format!("{r}.notsent"),
         "delivery_rate" => {
-            "CASE WHEN a.rate_interval_us > 0 THEN a.rate_delivered * d.mss * 1000000 / a.rate_interval_us END".into()
+            format!(
+                "CASE WHEN {a}.rate_interval_us > 0 THEN {a}.rate_delivered * {d}.mss * 1000000 / {a}.rate_interval_us END"
+            )
         }
         stored => {
             let table = match FIELDS.iter().find(|f| f.name == stored).map(|f| f.moves) {
-                Some(Moves::Segment) => "r",
-                Some(Moves::Ack) => "a",
-                _ => "d",
+                Some(Moves::Segment) => r,
+                Some(Moves::Ack) => a,
+                _ => d,
             };
             format!("{table}.{stored}")
         }
@@ -288,7 +322,7 @@ fn samples_view() -> String {
         phase = name_of("r.what % 4", PHASES.iter().map(|p| p.0)),
     );
     for column in STATE_COLUMNS {
-        let _ = write!(sql, ",\n  {} AS {column}", state_expression(column));
+        let _ = write!(sql, ",\n  {} AS {column}", state_expression(column, ROWS));
     }
     sql.push_str(
         "\nFROM sample_rows r JOIN flows f ON f.id = r.flow_id JOIN sessions z ON z.id = f.session_id
@@ -325,7 +359,7 @@ fn packet_state_view() -> String {
         name_of("r.what % 4", PHASES.iter().map(|p| p.0)),
     );
     for column in STATE_COLUMNS {
-        let sampled = state_expression(column);
+        let sampled = state_expression(column, ROWS);
         let expression = match *column {
             "snd_nxt" => format!("coalesce(p.carried_nxt, {sampled})"),
             "snd_una" => format!("coalesce(p.carried_una, {sampled})"),
@@ -336,7 +370,7 @@ fn packet_state_view() -> String {
     }
     // a transmit sample is without its own segment; this is with it. What begins before snd_una (keepalives, window
     // probes) adds nothing: a signed difference
-    let (nxt, una) = (state_expression("snd_nxt"), state_expression("snd_una"));
+    let (nxt, una) = (state_expression("snd_nxt", ROWS), state_expression("snd_una", ROWS));
     let _ = write!(
         sql,
         ",\n  CASE WHEN p.is_out AND p.match_code < 2 THEN max((({nxt}) - ({una})) & 4294967295,

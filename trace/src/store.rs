@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::schema::{APPLICATION_ID, SCHEMA_VERSION, create, from_version_1};
+use crate::schema::{APPLICATION_ID, SCHEMA_VERSION, create, migration};
 use crate::{Error, Result};
 
 /// Wraps SQLite's errors with the file and what was being done.
@@ -75,8 +75,9 @@ fn migrate(db: &Connection, path: &Path) -> Result<()> {
     let err = failed(path, "cannot bring this older trace up to date");
     let tx = rusqlite::Transaction::new_unchecked(db, rusqlite::TransactionBehavior::Immediate).map_err(&err)?;
     // someone else may have done it meanwhile
-    if version(db, path)? < SCHEMA_VERSION {
-        tx.execute_batch(&from_version_1()).map_err(&err)?;
+    let found = version(db, path)?;
+    if found < SCHEMA_VERSION {
+        tx.execute_batch(&migration(found)).map_err(&err)?;
         tx.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(&err)?;
     }
     tx.commit().map_err(&err)

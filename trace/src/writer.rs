@@ -3,6 +3,8 @@
 //! Owns the order of things in the file and the bookkeeping that stores unchanged state once. Must not know where
 //! samples come from.
 
+mod internals;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +12,7 @@ use rusqlite::{Connection, params, params_from_iter};
 
 use crate::clock::{Anchor, Segment as ClockSegment};
 use crate::fields::{FIELDS, Moves, index};
+use crate::internals::Internals;
 use crate::sample::{Flow, LossCause, Sample, Sampled, State, Unplaced};
 use crate::schema::stored;
 use crate::store::{failed, log_ahead, one_file, open_or_create};
@@ -22,6 +25,7 @@ struct FlowState {
     first_ns: i64,
     last_ns: i64,
     last_serial: u64,
+    last_sample_id: i64,
     /// `bytes_received` and `rcv_nxt` of its last sample.
     received: Option<(i64, u32)>,
     closed: bool,
@@ -29,6 +33,9 @@ struct FlowState {
     dirty: bool,
     seldom: Option<(i64, [Option<i64>; FIELDS.len()])>,
     ack: Option<(i64, [Option<i64>; FIELDS.len()])>,
+    internals: Option<Box<internals::Last>>,
+    /// Those that came before their sample.
+    early_internals: Option<Box<Internals>>,
 }
 
 /// A session being recorded.
@@ -195,12 +202,15 @@ impl SessionWriter {
             first_ns: ts_ns,
             last_ns: ts_ns,
             last_serial: 0,
+            last_sample_id: 0,
             received: None,
             closed: false,
             commits_since_close: 0,
             dirty: false,
             seldom: None,
             ack: None,
+            internals: None,
+            early_internals: None,
         };
         self.flows.insert(flow.key, state);
         Ok(())
@@ -284,10 +294,11 @@ impl SessionWriter {
         self.db
             .prepare_cached(&insert("sample_rows", columns))
             .and_then(|mut s| s.execute(params_from_iter(head.into_iter().chain(rest))))
-            .map_err(&err)?;
+            .map_err(err)?;
+        flow.last_sample_id = self.next_sample;
         self.next_sample += 1;
         self.totals.samples += 1;
-        Ok(())
+        self.early_internals(flow, now)
     }
 
     /// The ids of rows that hold this state; new rows only for what has changed since the flow's last sample.
