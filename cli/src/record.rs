@@ -182,7 +182,17 @@ fn summary(args: &RecordArgs, report: &Report, pcap: Option<&Path>, elapsed: std
 
 /// What was lost, why, and what helps.
 fn lost(losses: &Losses) -> String {
-    let Losses { ring_full, lock_refused, flow_table_full, header_unreadable, bad_records, not_shown } = *losses;
+    let Losses {
+        ring_full,
+        lock_refused,
+        flow_table_full,
+        header_unreadable,
+        bad_records,
+        not_shown,
+        return_missed,
+        probe_missed,
+        recursion,
+    } = *losses;
     let causes = [
         (ring_full, "ring full: a larger --buffer or a filter helps"),
         (lock_refused, "lock refused by the kernel, though there was room: less load or a filter helps"),
@@ -190,6 +200,9 @@ fn lost(losses: &Losses) -> String {
         (header_unreadable, "header unreadable"),
         (bad_records, "record not understood"),
         (not_shown, "sent by TCP, but not shown to the probe"),
+        (return_missed, "returns of TCP's receiving functions not shown: no `after` sample there"),
+        (probe_missed, "kprobes that found another one running, of any socket: --backend fentry has none of this"),
+        (recursion, "programs that found one running, of any socket"),
     ];
     let lost: Vec<String> =
         causes.iter().filter(|(n, _)| *n > 0).map(|(n, why)| format!("{} ({why})", count(*n))).collect();

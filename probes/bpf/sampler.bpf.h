@@ -249,6 +249,7 @@ INLINE void TWIN(internals)(struct flow *f, struct tcp_sock *tp, u64 serial)
 	e->serial = serial;
 	e->mono_ns = bpf_ktime_get_ns();
 	e->mss = READ(tp->mss_cache);
+	e->congestion = at;
 	__builtin_memset(e->pad, 0, sizeof(e->pad));
 	__builtin_memcpy(e->words, words, sizeof(e->words));
 	f->internals = hash;

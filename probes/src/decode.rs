@@ -3,18 +3,37 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use tcpprobe_trace::fields::{Convert, FIELDS, Wire};
+use tcpprobe_trace::internals::Internals;
 use tcpprobe_trace::sample::{Family, Flow, Kind, Phase, Sample, Segment, State};
 
-use crate::layout::{FLOW, SAMPLE, SAMPLE_BYTES, STATE_OFFSETS, TYPE_FLOW, TYPE_SAMPLE, has, offset, size, width};
+use crate::internals::Raw;
+use crate::layout::{
+    FLOW, INTERNALS, INTERNALS_WORDS, SAMPLE, SAMPLE_BYTES, STATE_OFFSETS, TYPE_FLOW, TYPE_INTERNALS, TYPE_SAMPLE, has, offset, size,
+    width,
+};
 
 /// What the sampler says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are samples, and none is kept for long")]
 pub enum Event {
     /// A sample.
     Sample(Sample),
     /// What a flow is, or has become.
     Flow(Flow),
+    /// What a flow's congestion control holds inside, at its last sample.
+    Internals(Internals),
+}
+
+/// A ring record, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "as Event")]
+pub(crate) enum Record {
+    /// A sample.
+    Sample(Sample),
+    /// What a flow is, and the module that brings its congestion control.
+    Flow(Flow, String),
+    /// The private state of a congestion control, which takes BTF to be understood.
+    Internals(Raw),
 }
 
 /// A ring record that is not one of ours.
@@ -35,7 +54,7 @@ macro_rules! get {
 }
 
 /// Decodes a record. `tick_ns` is the length of a jiffy.
-pub(crate) fn decode(record: &[u8], tick_ns: u64) -> Result<Event, BadRecord> {
+pub(crate) fn decode(record: &[u8], tick_ns: u64) -> Result<Record, BadRecord> {
     let bad = |what| BadRecord { len: record.len(), what };
     match read(record, 0, 4) {
         Some(t) if t == u64::from(TYPE_SAMPLE) && record.len() >= SAMPLE_BYTES => {
@@ -44,11 +63,14 @@ pub(crate) fn decode(record: &[u8], tick_ns: u64) -> Result<Event, BadRecord> {
         Some(t) if t == u64::from(TYPE_FLOW) && record.len() >= size(FLOW) => {
             decode_flow(record).ok_or_else(|| bad("unknown address family"))
         }
+        Some(t) if t == u64::from(TYPE_INTERNALS) && record.len() >= size(INTERNALS) => {
+            decode_internals(record).ok_or_else(|| bad("a time out of range"))
+        }
         _ => Err(bad("unknown type, or too short for it")),
     }
 }
 
-fn decode_sample(record: &[u8], tick_ns: u64) -> Option<Event> {
+fn decode_sample(record: &[u8], tick_ns: u64) -> Option<Record> {
     let known = get!(record, SAMPLE, "has")? as u32;
     let segment = (known & has::SEGMENT != 0).then_some(Segment {
         seq: get!(record, SAMPLE, "seq")? as u32,
@@ -66,7 +88,7 @@ fn decode_sample(record: &[u8], tick_ns: u64) -> Option<Event> {
             state.set(i, convert(value, field.wire, field.convert, tick_ns));
         }
     }
-    Some(Event::Sample(Sample {
+    Some(Record::Sample(Sample {
         flow: get!(record, SAMPLE, "flow")?,
         serial: get!(record, SAMPLE, "serial")?,
         mono_ns: i64::try_from(get!(record, SAMPLE, "mono_ns")?).ok()?,
@@ -95,7 +117,24 @@ fn convert(value: u64, wire: Wire, how: Convert, tick_ns: u64) -> Option<i64> {
     i64::try_from(value).ok()
 }
 
-fn decode_flow(record: &[u8]) -> Option<Event> {
+fn decode_internals(record: &[u8]) -> Option<Record> {
+    let at = offset(INTERNALS, "words");
+    let mut words = [0; INTERNALS_WORDS];
+    for (i, word) in words.iter_mut().enumerate() {
+        *word = read(record, at + 8 * i, 8)?;
+    }
+    Some(Record::Internals(Raw {
+        flow: get!(record, INTERNALS, "flow")?,
+        serial: get!(record, INTERNALS, "serial")?,
+        mono_ns: i64::try_from(get!(record, INTERNALS, "mono_ns")?).ok()?,
+        jiffies: get!(record, INTERNALS, "jiffies")? as u32,
+        mss: get!(record, INTERNALS, "mss")? as u32,
+        congestion: get!(record, INTERNALS, "congestion")? as usize,
+        words,
+    }))
+}
+
+fn decode_flow(record: &[u8]) -> Option<Record> {
     let address = |name| {
         let at = offset(FLOW, name);
         let octets: [u8; 16] = record.get(at..at + 16)?.try_into().ok()?;
@@ -106,13 +145,17 @@ fn decode_flow(record: &[u8]) -> Option<Event> {
         10 => Family::Inet6,
         _ => return None,
     };
-    let at = offset(FLOW, "congestion");
-    let name: Vec<u8> = record.get(at..at + 16)?.iter().copied().take_while(|&b| b != 0).collect();
+    let text = |name, bytes| {
+        let at = offset(FLOW, name);
+        let until_nul: Vec<u8> = record.get(at..at + bytes)?.iter().copied().take_while(|&b| b != 0).collect();
+        Some(String::from_utf8_lossy(&until_nul).into_owned())
+    };
+    let congestion = text("congestion", 16)?;
     // TCP_SYN_SENT (2), TCP_SYN_RECV (3): window scaling is still being negotiated
     let negotiated = !matches!(get!(record, FLOW, "state")?, 2 | 3);
     let scaling = get!(record, FLOW, "wscale_ok")? == 1;
     let scale = |shift: u64| negotiated.then_some(if scaling { shift as u8 } else { 0 });
-    Some(Event::Flow(Flow {
+    let flow = Flow {
         key: get!(record, FLOW, "flow")?,
         mono_ns: i64::try_from(get!(record, FLOW, "mono_ns")?).ok()?,
         local: SocketAddr::new(address("local_addr")?, get!(record, FLOW, "local_port")? as u16),
@@ -120,10 +163,11 @@ fn decode_flow(record: &[u8]) -> Option<Event> {
         family,
         netns: get!(record, FLOW, "netns")? as u32,
         cookie: get!(record, FLOW, "cookie").filter(|&c| c != 0),
-        congestion: (!name.is_empty()).then(|| String::from_utf8_lossy(&name).into_owned()),
+        congestion: (!congestion.is_empty()).then_some(congestion),
         snd_wscale: scale(get!(record, FLOW, "snd_wscale")?),
         rcv_wscale: scale(get!(record, FLOW, "rcv_wscale")?),
-    }))
+    };
+    Some(Record::Flow(flow, text("owner", 56)?))
 }
 
 fn read(record: &[u8], at: usize, size_bytes: usize) -> Option<u64> {
@@ -163,8 +207,8 @@ mod tests {
 
     fn state_of(record: &[u8], tick_ns: u64) -> State {
         match decode(record, tick_ns).unwrap() {
-            Event::Sample(s) => s.state,
-            Event::Flow(_) => panic!("a flow"),
+            Record::Sample(s) => s.state,
+            other => panic!("{other:?}"),
         }
     }
 
@@ -220,7 +264,7 @@ mod tests {
         put(&mut r, SAMPLE, "has", u64::from(has::SEGMENT));
         put(&mut r, SAMPLE, "seq", 0xffff_fff0);
         put(&mut r, SAMPLE, "len", 1448);
-        let Ok(Event::Sample(s)) = decode(&r, 1) else { panic!("no sample") };
+        let Ok(Record::Sample(s)) = decode(&r, 1) else { panic!("no sample") };
         assert_eq!(
             s.segment,
             Some(Segment { seq: 0xffff_fff0, len: 1448, ack: 0, flags: 0, tsval: None, ip_id: None })
@@ -233,7 +277,7 @@ mod tests {
         let mut r = sample_record();
         put(&mut r, SAMPLE, "error", (-16_i64) as u64);
         put(&mut r, SAMPLE, "refused", 65_535);
-        let Ok(Event::Sample(s)) = decode(&r, 1) else { panic!("no sample") };
+        let Ok(Record::Sample(s)) = decode(&r, 1) else { panic!("no sample") };
         assert_eq!((s.error, s.refused_before), (16, 65_535));
     }
 
@@ -256,7 +300,7 @@ mod tests {
         put(&mut r, FLOW, "local_port", 443);
         let at = offset(FLOW, "local_addr");
         r[at..at + 16].copy_from_slice(&"::ffff:192.0.2.1".parse::<Ipv6Addr>().unwrap().octets());
-        let Ok(Event::Flow(f)) = decode(&r, 1) else { panic!("no flow") };
+        let Ok(Record::Flow(f, _)) = decode(&r, 1) else { panic!("no flow") };
         assert_eq!(f.local.to_string(), "192.0.2.1:443");
         assert_eq!(f.family, Family::Inet6);
     }
@@ -271,7 +315,7 @@ mod tests {
             put(&mut r, FLOW, "state", state);
             put(&mut r, FLOW, "wscale_ok", wscale_ok);
             match decode(&r, 1) {
-                Ok(Event::Flow(f)) => f.snd_wscale,
+                Ok(Record::Flow(f, _)) => f.snd_wscale,
                 _ => panic!("no flow"),
             }
         };

@@ -131,14 +131,14 @@ impl Layout {
         mask
     }
 
-    fn decode(&self, raw: &Raw, tick_ns: u64) -> Internals {
+    fn decode(&self, raw: &Raw, clock: &JiffyClock) -> Internals {
         let mut values = [None; INTERNALS.len()];
         for (source, members) in SOURCES.iter().zip(&self.members) {
             let numbers: Vec<u64> = members
                 .iter()
                 .map(|bits| raw.words[word_of(bits)] >> (bits.offset_bits % 64) & ones(bits.size_bits))
                 .collect();
-            values[source.column] = convert(source.convert, &numbers, raw, tick_ns);
+            values[source.column] = convert(source.convert, &numbers, raw, clock);
         }
         Internals { flow: raw.flow, serial: raw.serial, values }
     }
@@ -159,7 +159,7 @@ fn in_one_word(bits: &Bits) -> bool {
         && bits.offset_bits % 64 + bits.size_bits <= 64
 }
 
-fn convert(how: Convert, numbers: &[u64], raw: &Raw, tick_ns: u64) -> Option<Value> {
+fn convert(how: Convert, numbers: &[u64], raw: &Raw, clock: &JiffyClock) -> Option<Value> {
     let &first = numbers.first()?;
     let integer = |n: u64| i64::try_from(n).ok().map(Value::Integer);
     match how {
@@ -167,11 +167,7 @@ fn convert(how: Convert, numbers: &[u64], raw: &Raw, tick_ns: u64) -> Option<Val
         Convert::MaxU32IsNull => integer(first).filter(|_| first != u64::from(u32::MAX)),
         Convert::K => integer(first * 1_000_000 / 1024),
         Convert::Epoch if first == 0 => None,
-        Convert::Epoch => {
-            // it is over by less than 2^31 jiffies, and may be ahead by the one that is under way
-            let age = i64::from(raw.jiffies.wrapping_sub(first as u32) as i32);
-            Some(Value::MonoNs(raw.mono_ns - age * i64::try_from(tick_ns).ok()?))
-        }
+        Convert::Epoch => Some(Value::MonoNs(clock.began_ns(first as u32))),
         Convert::Below(count) => integer(first).filter(|_| first < count),
         Convert::Fraction(bits) => Some(Value::Real(first as f64 / f64::from(1_u32 << bits))),
         Convert::BbrBandwidth => {
@@ -182,10 +178,41 @@ fn convert(how: Convert, numbers: &[u64], raw: &Raw, tick_ns: u64) -> Option<Val
     }
 }
 
+/// When jiffies began, by CLOCK_MONOTONIC: known to a tick from one reading, better from many.
+#[derive(Clone, Copy, Debug)]
+struct JiffyClock {
+    tick_ns: i64,
+    /// A jiffy, and when it began.
+    known: Option<(u32, i64)>,
+}
+
+impl JiffyClock {
+    fn new(tick_ns: u64) -> JiffyClock {
+        JiffyClock { tick_ns: i64::try_from(tick_ns).unwrap_or(i64::MAX), known: None }
+    }
+
+    /// Takes a reading of both clocks at once. What is known moves no further than the reading makes it: one time has
+    /// one value then, however often it is read.
+    fn read(&mut self, jiffies: u32, mono_ns: i64) {
+        let began_ns = match self.known {
+            Some(_) => self.began_ns(jiffies).clamp(mono_ns.saturating_sub(self.tick_ns), mono_ns),
+            None => mono_ns,
+        };
+        self.known = Some((jiffies, began_ns));
+    }
+
+    /// When a jiffy less than 2^31 away from the last reading began.
+    fn began_ns(&self, jiffies: u32) -> i64 {
+        let (known, began_ns) = self.known.unwrap_or_default();
+        let distance = i64::from(jiffies.wrapping_sub(known) as i32);
+        began_ns.saturating_add(distance.saturating_mul(self.tick_ns))
+    }
+}
+
 /// The layouts found so far, one for each congestion control that is known.
 pub(crate) struct Layouts {
     found: Vec<Found>,
-    tick_ns: u64,
+    clock: JiffyClock,
 }
 
 struct Found {
@@ -206,7 +233,7 @@ impl Layouts {
             let owner = if Path::new(BTF).join(&module).exists() { module } else { String::new() };
             Found { layout: read_layout(known, &kernel, &owner), owner }
         });
-        Layouts { found: found.collect(), tick_ns }
+        Layouts { found: found.collect(), clock: JiffyClock::new(tick_ns) }
     }
 
     /// Hears that a flow uses a congestion control, and who brings that. If it is another one than was thought, or was
@@ -231,8 +258,9 @@ impl Layouts {
     }
 
     /// What a record means; `None` where the layout is not known.
-    pub(crate) fn decode(&self, raw: &Raw) -> Option<Internals> {
-        Some(self.found.get(raw.congestion)?.layout.as_ref()?.decode(raw, self.tick_ns))
+    pub(crate) fn decode(&mut self, raw: &Raw) -> Option<Internals> {
+        self.clock.read(raw.jiffies, raw.mono_ns);
+        Some(self.found.get(raw.congestion)?.layout.as_ref()?.decode(raw, &self.clock))
     }
 }
 

@@ -87,7 +87,9 @@ pub(crate) const INTERNALS: &[Member] = &[
     scalar("mono_ns", 8),
     array("words", 8, INTERNALS_WORDS),
     scalar("mss", 4),
-    array("pad", 1, 4),
+    // place in cfg_congestions
+    scalar("congestion", 1),
+    array("pad", 1, 3),
 ];
 
 /// Bits of a sample's `has`: which of the segment's members were known where the sample was taken.

@@ -3,10 +3,13 @@
 //! Owns the BPF programs (`bpf/`, in C), loading and attaching them, the check of what the kernel offers, and the
 //! way from the ring buffer to [`tcpprobe_trace::sample::Sample`]. Must not know SQL, captures or the terminal.
 
+mod btf;
 pub mod check;
 pub mod clock;
 mod decode;
 mod filter;
+mod internals;
+mod missed;
 use tcpprobe_trace::fields;
 mod layout;
 mod plan;

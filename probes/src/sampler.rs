@@ -1,16 +1,18 @@
 //! Loads and attaches the programs, drains their ring, and gives an account of what it missed and what it cost.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Program as Loaded, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tcpprobe_trace::sample::LossCause;
 
-use crate::decode::{BadRecord, Event, decode};
+use crate::decode::{BadRecord, Event, Record, decode};
 use crate::filter::{Filter, FilterError};
+use crate::internals::{self, Layouts, Words};
+use crate::missed::{missed_probes, missed_runs};
 use crate::plan::{Backend, How, Point, Program, WAYS, Way};
 
 /// The compiled programs; aligned, for the ELF parser reads it in place.
@@ -84,7 +86,7 @@ pub struct Attached {
 }
 
 /// `struct counters` of the BPF programs.
-type Counters = [u64; 6];
+type Counters = [u64; 7];
 
 /// What the sampler missed since it started, by cause, counted in the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,11 +103,18 @@ pub struct Losses {
     pub bad_records: u64,
     /// Times that TCP had sent something which no probe was shown.
     pub not_shown: u64,
+    /// Received segments whose processing was not seen to end, and so have no `after` sample.
+    pub return_missed: u64,
+    /// kprobes, of any socket, that did not run because another one was running on their processor; 0 before Linux 6.7,
+    /// which does not tell.
+    pub probe_missed: u64,
+    /// Programs, of any socket, that did not run because one was running on their processor; 0 before Linux 5.12.
+    pub recursion: u64,
 }
 
 impl Losses {
     /// Each cause with its count.
-    pub fn by_cause(&self) -> [(LossCause, u64); 6] {
+    pub fn by_cause(&self) -> [(LossCause, u64); 9] {
         [
             (LossCause::RingFull, self.ring_full),
             (LossCause::LockRefused, self.lock_refused),
@@ -113,18 +122,31 @@ impl Losses {
             (LossCause::HeaderUnreadable, self.header_unreadable),
             (LossCause::BadRecord, self.bad_records),
             (LossCause::NotShown, self.not_shown),
+            (LossCause::ReturnMissed, self.return_missed),
+            (LossCause::ProbeMissed, self.probe_missed),
+            (LossCause::Recursion, self.recursion),
         ]
     }
 
     /// Adds what one processor has counted.
     fn add(&mut self, counted: Counters) {
-        let [ring_full, lock_refused, flow_table_full, header_unreadable, not_shown, _unread_bytes] = counted;
+        let [ring_full, lock_refused, flow_table_full, header_unreadable, not_shown, return_missed, _unread_bytes] = counted;
         self.ring_full += ring_full;
         self.lock_refused += lock_refused;
         self.flow_table_full += flow_table_full;
         self.header_unreadable += header_unreadable;
         self.not_shown += not_shown;
+        self.return_missed += return_missed;
     }
+}
+
+/// Runs that did not take place, by the kernel's account.
+#[derive(Clone, Copy, Debug, Default)]
+struct Missed {
+    /// Of kprobes, for another one.
+    probes: u64,
+    /// Of programs, for themselves.
+    runs: u64,
 }
 
 /// What a program cost, by the kernel's account.
@@ -146,10 +168,14 @@ pub struct Sampler {
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
     losses: PerCpuArray<MapData, Counters>,
+    masks: Array<MapData, Words>,
+    layouts: Layouts,
     attached: Vec<Attached>,
     running: Vec<Program>,
     tick_ns: u64,
     bad_records: u64,
+    /// What the detached programs missed.
+    missed: Missed,
     /// The kernel counts the programs' time while this is open.
     _stats: Option<OwnedFd>,
 }
@@ -161,17 +187,26 @@ impl Sampler {
         let mut ebpf = load_object(options, &btf)?;
         let ring = take_map(&mut ebpf, "events")?;
         let losses = take_map(&mut ebpf, "losses")?;
+        let masks = take_map(&mut ebpf, "internals_masks")?;
+        let tick_ns = tick_ns();
         let mut sampler = Sampler {
             ring,
             losses,
+            masks,
+            layouts: Layouts::find(tick_ns),
             ebpf,
             attached: Vec::new(),
             running: Vec::new(),
-            tick_ns: tick_ns(),
+            tick_ns,
             bad_records: 0,
+            missed: Missed::default(),
             // without it the recording is the same, only its cost is not told
             _stats: aya::sys::enable_stats(aya::sys::Stats::RunTime).ok(),
         };
+        let masks: Vec<Words> = sampler.layouts.masks().collect();
+        for (at, mask) in masks.into_iter().enumerate() {
+            sampler.set_mask(at, mask);
+        }
         for point in Point::ALL {
             let attached = sampler.attach_point(point, options.backend, &btf)?;
             sampler.attached.push(attached);
@@ -211,19 +246,33 @@ impl Sampler {
     pub fn drain(&mut self, max: usize, events: &mut Vec<Event>) -> usize {
         let mut taken = 0;
         while taken < max {
-            let Some(record) = self.ring.next() else { break };
+            let Some(record) = self.ring.next().map(|record| decode(&record, self.tick_ns)) else { break };
             taken += 1;
-            match decode(&record, self.tick_ns) {
-                Ok(event) => events.push(event),
+            match record {
+                Ok(Record::Sample(sample)) => events.push(Event::Sample(sample)),
+                Ok(Record::Flow(flow, owner)) => {
+                    let learnt = flow.congestion.as_deref().and_then(|name| self.layouts.learn(name, &owner));
+                    if let Some((at, mask)) = learnt {
+                        self.set_mask(at, mask);
+                    }
+                    events.push(Event::Flow(flow));
+                }
+                Ok(Record::Internals(raw)) => events.extend(self.layouts.decode(&raw).map(Event::Internals)),
                 Err(BadRecord { .. }) => self.bad_records += 1,
             }
         }
         taken
     }
 
+    /// Without its mask nothing is said of a congestion control's inside, and nothing else changes.
+    fn set_mask(&mut self, at: usize, mask: Words) {
+        let _ = u32::try_from(at).map(|at| self.masks.set(at, mask, 0));
+    }
+
     /// Detaches the programs; what is in the ring can still be drained.
     pub fn stop(&mut self) -> Vec<Cost> {
         let costs = self.costs();
+        self.missed = self.missed();
         for program in std::mem::take(&mut self.running) {
             if let Some(p) = self.ebpf.program_mut(program.name) {
                 // an error here means that it is not attached, which is what is wanted
@@ -241,7 +290,7 @@ impl Sampler {
                 program: describe(p),
                 runs: info.run_count(),
                 time: info.run_time(),
-                missed: info.fd().map_or(0, |fd| missed(fd.as_fd())),
+                missed: info.fd().map_or(0, |fd| missed_runs(fd.as_fd())),
             })
             .filter(|c| c.runs + c.missed > 0)
             .collect()
@@ -249,9 +298,28 @@ impl Sampler {
 
     /// What was missed so far.
     pub fn losses(&self) -> Losses {
-        let mut sum = Losses { bad_records: self.bad_records, ..Losses::default() };
+        let missed = if self.running.is_empty() { self.missed } else { self.missed() };
+        let mut sum = Losses {
+            bad_records: self.bad_records,
+            probe_missed: missed.probes,
+            recursion: missed.runs,
+            ..Losses::default()
+        };
         if let Ok(per_cpu) = self.losses.get(&0, 0) {
             per_cpu.iter().for_each(|counted| sum.add(*counted));
+        }
+        sum
+    }
+
+    /// What the attached programs have missed so far, by the kernel's account.
+    fn missed(&self) -> Missed {
+        let mut sum = Missed::default();
+        for (program, info) in self.running.iter().filter_map(|p| Some((p, self.ebpf.program(p.name)?.info().ok()?))) {
+            sum.runs += info.fd().map_or(0, |fd| missed_runs(fd.as_fd()));
+            // the returns that were missed are counted by the programs themselves, for recorded sockets alone
+            if program.how == How::Kprobe {
+                sum.probes += missed_probes(info.id()).unwrap_or(0);
+            }
         }
         sum
     }
@@ -299,13 +367,6 @@ impl Sampler {
         }
         Ok(())
     }
-}
-
-/// The kernel's count of a program's missed runs (`recursion_misses`, since 5.12); 0 where it does not count them.
-fn missed(program: BorrowedFd<'_>) -> u64 {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).unwrap_or_default();
-    let line = info.lines().find_map(|l| l.strip_prefix("recursion_misses:"));
-    line.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
 }
 
 fn describe(program: &Program) -> String {
@@ -389,6 +450,7 @@ fn load_object(options: &Options, btf: &Btf) -> Result<Ebpf, Error> {
     let mark = filter.mark.unwrap_or(0);
     let netns = filter.netns.unwrap_or(0);
     let sparse = u32::from(options.sparse);
+    let congestions = internals::names();
     let since_5_12 = crate::check::kernel_at_least(5, 12);
     let cookie_helper = u32::from(since_5_12);
     EbpfLoader::new()
@@ -404,6 +466,7 @@ fn load_object(options: &Options, btf: &Btf) -> Result<Ebpf, Error> {
         .override_global("cfg_netns", &netns, true)
         .override_global("cfg_sparse", &sparse, true)
         .override_global("cfg_cookie_helper", &cookie_helper, true)
+        .override_global("cfg_congestions", &congestions[..], true)
         .load(if since_5_12 { OBJECT } else { OLD_OBJECT })
         .map_err(|e| permission(&e).unwrap_or_else(|| Error::Load(all_causes(&e))))
 }
@@ -452,9 +515,9 @@ mod tests {
 
     #[test]
     fn losses_are_summed_over_processors_by_cause() {
-        let mut sum = Losses { bad_records: 9, ..Losses::default() };
-        sum.add([1, 2, 3, 4, 5, 60_000]);
-        sum.add([10, 20, 30, 40, 50, 0]);
+        let mut sum = Losses { bad_records: 9, probe_missed: 7, recursion: 8, ..Losses::default() };
+        sum.add([1, 2, 3, 4, 5, 6, 60_000]);
+        sum.add([10, 20, 30, 40, 50, 60, 0]);
         let named: Vec<_> = sum.by_cause().into_iter().map(|(cause, n)| (cause.name(), n)).collect();
         assert_eq!(
             named,
@@ -465,6 +528,9 @@ mod tests {
                 ("header_unreadable", 44),
                 ("bad_record", 9),
                 ("not_shown", 55),
+                ("return_missed", 66),
+                ("probe_missed", 7),
+                ("recursion", 8),
             ]
         );
     }

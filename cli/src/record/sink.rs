@@ -9,6 +9,7 @@ use tcpprobe_probes::Event;
 use tcpprobe_replay::export::tcpprobe::Entry;
 use tcpprobe_trace::clock::Anchor;
 use tcpprobe_trace::fields::index;
+use tcpprobe_trace::internals::Internals;
 use tcpprobe_trace::sample::{Flow, Sample};
 use tcpprobe_trace::writer::{SessionEnd, SessionWriter, Totals};
 
@@ -47,6 +48,7 @@ impl Sink {
             let known = match event {
                 Event::Flow(flow) => self.flow(flow, after)?,
                 Event::Sample(sample) => self.sample(sample, after)?,
+                Event::Internals(internals) => self.internals(internals, after)?,
             };
             orphans += u64::from(!known);
         }
@@ -73,6 +75,11 @@ impl Sink {
         }
         self.printed.samples += u64::from(known == Some(true));
         Ok(known != Some(false))
+    }
+
+    fn internals(&mut self, internals: &Internals, after: Anchor) -> anyhow::Result<bool> {
+        // the module's lines have no place for them
+        self.trace.as_mut().map_or(Ok(true), |t| t.internals(internals, after)).map_err(Into::into)
     }
 
     /// Says that everything up to `now` has been taken, and makes it durable where `commit` says so.

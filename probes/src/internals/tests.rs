@@ -17,6 +17,13 @@ fn raw(congestion: &str, words: &[u64]) -> Raw {
     }
 }
 
+/// What a layout makes of a record that is the first one.
+fn decode(layout: &Layout, raw: &Raw) -> Internals {
+    let mut clock = JiffyClock::new(TICK_NS);
+    clock.read(raw.jiffies, raw.mono_ns);
+    layout.decode(raw, &clock)
+}
+
 /// The layout that a kernel has which keeps such a structure.
 fn layout(congestion: &str, size_bytes: u32, members: &[(&str, u32, u32)]) -> Option<Layout> {
     let known = KNOWN.iter().find(|k| k.name == congestion).unwrap();
@@ -62,13 +69,13 @@ fn cubic_in_natural_units() {
     let cubic = layout("cubic", 16, &members).unwrap();
     // K = 2.5 s, an epoch that began 250 ticks of 4 ms ago
     let words = [87 | 2560 << 32, 1_000_000 | 31_000 << 32];
-    let got = cubic.decode(&raw("cubic", &words), TICK_NS);
+    let got = decode(&cubic, &raw("cubic", &words));
     assert_eq!((got.flow, got.serial), (7, 41));
     assert_eq!(value(&got, "cubic_last_max_cwnd"), Some(Value::Integer(87)));
     assert_eq!(value(&got, "cubic_k_us"), Some(Value::Integer(2_500_000)));
     assert_eq!(value(&got, "cubic_epoch_start_ns"), Some(Value::MonoNs(99_000_000_000)));
     assert_eq!(value(&got, "cubic_hystart_curr_rtt_us"), Some(Value::Integer(31_000)));
-    let before = cubic.decode(&raw("cubic", &[0, u64::from(u32::MAX) << 32]), TICK_NS);
+    let before = decode(&cubic, &raw("cubic", &[0, u64::from(u32::MAX) << 32]));
     assert_eq!(value(&before, "cubic_epoch_start_ns"), None, "no epoch");
     assert_eq!(value(&before, "cubic_hystart_curr_rtt_us"), None, "nothing measured");
 }
@@ -77,19 +84,33 @@ fn cubic_in_natural_units() {
 fn an_epoch_across_the_turn_of_the_jiffies() {
     let cubic = layout("cubic", 4, &[("epoch_start", 0, 32)]).unwrap();
     let turned = Raw { jiffies: 10, ..raw("cubic", &[u64::from(u32::MAX) - 39]) };
-    assert_eq!(value(&cubic.decode(&turned, TICK_NS), "cubic_epoch_start_ns"), Some(Value::MonoNs(99_800_000_000)));
+    assert_eq!(value(&decode(&cubic, &turned), "cubic_epoch_start_ns"), Some(Value::MonoNs(99_800_000_000)));
+}
+
+#[test]
+fn a_time_has_one_value_however_often_it_is_read() {
+    let tick_ns = TICK_NS as i64;
+    let mut clock = JiffyClock::new(TICK_NS);
+    // jiffy 1000 began at 50 ms; readings come at any time within their jiffy
+    for (jiffies, into_ns) in [(1000, 3_000_000), (1003, 100_000), (1010, 3_999_999)] {
+        clock.read(jiffies, 50_000_000 + i64::from(jiffies - 1000) * tick_ns + into_ns);
+    }
+    let known = clock.began_ns(990);
+    assert!((0..=100_000).contains(&(known - 10_000_000)), "{known}");
+    clock.read(1020, 50_000_000 + 20 * tick_ns + 2_000_000);
+    assert_eq!(clock.began_ns(990), known);
 }
 
 #[test]
 fn bbr_by_its_bit_fields() {
     let members = [("mode", 0, 3), ("pacing_gain", 3, 10), ("cwnd_gain", 13, 10), ("cycle_idx", 23, 3)];
     let bbr = layout("bbr", 8, &members).unwrap();
-    let got = bbr.decode(&raw("bbr", &[2 | 320 << 3 | 512 << 13 | 5 << 23]), TICK_NS);
+    let got = decode(&bbr, &raw("bbr", &[2 | 320 << 3 | 512 << 13 | 5 << 23]));
     assert_eq!(value(&got, "bbr_mode"), Some(Value::Integer(2)));
     assert_eq!(value(&got, "bbr_pacing_gain"), Some(Value::Real(1.25)));
     assert_eq!(value(&got, "bbr_cwnd_gain"), Some(Value::Real(2.0)));
     assert_eq!(value(&got, "bbr_cycle_idx"), Some(Value::Integer(5)));
-    let unknown_mode = bbr.decode(&raw("bbr", &[6]), TICK_NS);
+    let unknown_mode = decode(&bbr, &raw("bbr", &[6]));
     assert_eq!(value(&unknown_mode, "bbr_mode"), None, "a mode that BBR does not have");
 }
 
@@ -107,7 +128,7 @@ fn bbr_s_bandwidth_is_the_one_in_use() {
     // 1/1000 and 1/2000 packets of 1448 bytes per µs
     let (maximum, long_term) = ((1 << 24) / 1000, (1 << 24) / 2000);
     for (used, expected) in [(0, 1_448_000), (1, 724_000)] {
-        let got = bbr.decode(&raw("bbr", &[maximum << 32, 0, 0, long_term | used << 32]), TICK_NS);
+        let got = decode(&bbr, &raw("bbr", &[maximum << 32, 0, 0, long_term | used << 32]));
         let Some(Value::Integer(bytes_per_s)) = value(&got, "bbr_bw_bytes_per_s") else { panic!("no bandwidth") };
         assert!((bytes_per_s - expected).abs() <= expected / 1000, "{bytes_per_s} for {expected}");
     }
@@ -116,7 +137,7 @@ fn bbr_s_bandwidth_is_the_one_in_use() {
 #[test]
 fn dctcp_s_alpha_is_a_fraction() {
     let dctcp = layout("dctcp", 8, &[("dctcp_alpha", 0, 32), ("ce_state", 32, 32)]).unwrap();
-    let got = dctcp.decode(&raw("dctcp", &[256 | 1 << 32]), TICK_NS);
+    let got = decode(&dctcp, &raw("dctcp", &[256 | 1 << 32]));
     assert_eq!(value(&got, "dctcp_alpha"), Some(Value::Real(0.25)));
     assert_eq!(value(&got, "dctcp_ce_state"), Some(Value::Integer(1)));
 }
@@ -126,7 +147,7 @@ fn a_layout_that_is_not_known_gives_nothing_and_one_that_lacks_members_gives_nul
     // another structure of the same congestion control: none of its members is one of ours
     assert_eq!(layout("bbr", 8, &[("phase", 0, 32), ("inflight_hi", 32, 32)]), None);
     let partly = layout("bbr", 24, &[("mode", 64, 3), ("bw_hi", 0, 32), ("lt_bw", 128, 32)]).unwrap();
-    let got = partly.decode(&raw("bbr", &[u64::MAX, 1, u64::MAX]), TICK_NS);
+    let got = decode(&partly, &raw("bbr", &[u64::MAX, 1, u64::MAX]));
     assert_eq!(value(&got, "bbr_mode"), Some(Value::Integer(1)));
     let others = INTERNALS.iter().filter(|i| i.name != "bbr_mode" && value(&got, i.name).is_some());
     assert_eq!(others.map(|i| i.name).collect::<Vec<_>>(), [""; 0]);
@@ -136,7 +157,7 @@ fn a_layout_that_is_not_known_gives_nothing_and_one_that_lacks_members_gives_nul
 fn what_lies_beyond_the_words_that_are_read_is_null() {
     let beyond = INTERNALS_WORDS as u32 * 64;
     let cubic = layout("cubic", 200, &[("last_max_cwnd", 0, 32), ("tcp_cwnd", beyond, 32), ("bic_K", 48, 32)]).unwrap();
-    let got = cubic.decode(&raw("cubic", &[u64::MAX; 3]), TICK_NS);
+    let got = decode(&cubic, &raw("cubic", &[u64::MAX; 3]));
     assert_eq!(value(&got, "cubic_tcp_cwnd"), None);
     assert_eq!(value(&got, "cubic_k_us"), None, "across two words: no compiler puts it there");
     assert_eq!(value(&got, "cubic_last_max_cwnd"), Some(Value::Integer(i64::from(u32::MAX))));
