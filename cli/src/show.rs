@@ -25,6 +25,9 @@ const FLOWS: &str = "SELECT f.id, f.session_id AS session, local_addr || ' ' || 
   (SELECT bytes_acked FROM samples s WHERE s.id = (SELECT max(id) FROM sample_rows r WHERE r.flow_id = f.id)) AS bytes_acked,
   (SELECT bytes_retrans FROM samples s WHERE s.id = (SELECT max(id) FROM sample_rows r WHERE r.flow_id = f.id)) AS bytes_retrans
   FROM flows f ORDER BY f.id LIMIT 50";
+const INTERNALS: &str =
+    "SELECT f.session_id AS session, count(*) AS rows, group_concat(DISTINCT c.congestion) AS congestion
+  FROM congestion_internals c JOIN flows f ON f.id = c.flow_id GROUP BY 1 ORDER BY 1";
 const LOSSES: &str = "SELECT session_id AS session, cause, sum(count) AS lost, count(*) AS holes FROM losses
   GROUP BY session_id, cause ORDER BY session_id, cause";
 const CAPTURES: &str = "SELECT id, session_id AS session, path, packets, tcp_packets, joined,
@@ -61,6 +64,7 @@ pub(crate) fn run(args: &ShowArgs) -> Outcome {
             writeln!(out, "the first {MAX_FLOWS} of {n}; all: tcpprobe sql … \"SELECT * FROM flows\"")?;
         }
     }
+    section(&query, &mut out, "Inside the congestion controls", INTERNALS)?;
     section(&query, &mut out, "Samples lost", LOSSES)?;
     section(&query, &mut out, "Captures joined", CAPTURES)?;
     section(&query, &mut out, "Packets by match", MATCHES)?;

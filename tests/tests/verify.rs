@@ -126,6 +126,13 @@ const DAMAGE: &[(&str, At, &str)] = &[
     ("values", At::Whole, "INSERT INTO unjoined VALUES (9, 'not TCP', 1)"),
     ("values", At::Packet(13), "UPDATE packet_rows SET window = 65536 WHERE number = 13 AND flow_id = 1"),
     ("values", At::Session(1), "UPDATE sessions SET ended_ns = NULL"),
+    ("values", At::Sample(1, 4), "INSERT INTO internal_rows (sample_id, flow_id, bbr_mode) SELECT id, 1, 'DRAIN' FROM sample_rows WHERE #a4"),
+    ("internals", At::Sample(1, 3), "INSERT INTO internal_rows (sample_id, flow_id, bbr_mode) SELECT id, 1, 2 FROM sample_rows WHERE #b3"),
+    ("internals", At::Sample(1, 4), "INSERT INTO internal_rows (sample_id, flow_id, bbr_mode, dctcp_alpha) SELECT id, 1, 2, 0.5 FROM sample_rows WHERE #a4"),
+    ("internals", At::Flow(1), "INSERT INTO internal_rows (sample_id, flow_id) VALUES (999, 1)"),
+    ("internals_range", At::Sample(1, 4), "INSERT INTO internal_rows (sample_id, flow_id, dctcp_alpha) SELECT id, 1, 1.01 FROM sample_rows WHERE #a4"),
+    ("internals_range", At::Sample(1, 4), "INSERT INTO internal_rows (sample_id, flow_id, bbr_pacing_gain) SELECT id, 1, -0.25 FROM sample_rows WHERE #a4"),
+    ("internals_range", At::Sample(1, 4), "INSERT INTO internal_rows (sample_id, flow_id, bbr_mode) SELECT id, 1, 4 FROM sample_rows WHERE #a4"),
     ("serials", At::Sample(1, 10), "UPDATE sample_rows SET serial = 10 WHERE #a11"),
     ("gaps", At::Sample(1, 7), "UPDATE losses SET count = 2; UPDATE sessions SET lost = 2"),
     ("gaps", At::Sample(1, 8), "UPDATE losses SET after_serial = 7"),
@@ -225,6 +232,12 @@ fn named(sql: &str) -> String {
 #[test]
 fn what_is_right_is_clean() {
     let world = world();
+    damage(
+        &world.trace,
+        &named(
+            "INSERT INTO internal_rows (sample_id, flow_id, bbr_mode, bbr_pacing_gain) SELECT id, 1, 3, 1.0 FROM sample_rows WHERE #a4",
+        ),
+    );
     let (report, violations) = found(&world.trace);
     assert_eq!(violations, []);
     assert_eq!((report.sessions, report.flows, report.samples, report.captures), (1, 2, 13, 1));

@@ -8,6 +8,7 @@
 mod capture;
 mod columns;
 mod flow;
+mod internals;
 mod losses;
 mod matched;
 mod packet;
@@ -59,6 +60,8 @@ pub const RECORDING: &[Check] = &[
     check("retransmitted", "what is retransmitted lies between snd_una and snd_nxt, and is counted"),
     check("no_data", "a segment without data lies between snd_una - 1 and snd_nxt"),
     check("acknowledges", "a sent segment acknowledges nothing beyond rcv_nxt"),
+    check("internals", "internal values are of one congestion control, and of a sample of their flow"),
+    check("internals_range", "internal values are some that the kernel has"),
 ];
 
 /// What must hold in a finished join.
@@ -152,6 +155,7 @@ pub fn verify(path: &Path, each: &mut dyn FnMut(&Violation) -> std::io::Result<(
     let mut sessions = session::check(&mut run)?;
     flow::check(&mut run, &mut sessions)?;
     session::check_counts(&mut run, &sessions)?;
+    internals::check(&mut run)?;
     capture::check(&mut run)?;
     Ok(run.report)
 }

@@ -6,14 +6,25 @@ use std::fmt::Write as _;
 
 use tcpprobe_trace::column_docs;
 use tcpprobe_trace::fields::{KINDS, PHASES};
+use tcpprobe_trace::internals::INTERNALS;
 
 const HEAD: &str = "# The sender's state, column by column
 
-<!-- Made from trace/src/fields.rs by trace/tests/docs.rs: change it there. -->
+<!-- Made from trace/src/fields.rs and trace/src/internals.rs by trace/tests/docs.rs: change it there. -->
 
 The views `samples` and `packet_state` have these columns, named as the kernel names them, in natural units. NULL: this
 kernel has no such field, or it does not apply (no measurement yet, no limit). Sequence numbers are the 32 bits of the
 wire.
+
+| column | unit | meaning |
+|---|---|---|
+";
+
+const INTERNALS_HEAD: &str = "
+## Inside the congestion control
+
+Columns of the views `congestion_internals` and `packet_internals`, whose column `congestion` says of which congestion
+control they are; those of others are NULL.
 
 | column | unit | meaning |
 |---|---|---|
@@ -31,6 +42,10 @@ fn document() -> String {
     text.push_str("\n## `phase`: when it was taken\n\n| phase | it was taken |\n|---|---|\n");
     for (name, doc) in PHASES {
         let _ = writeln!(text, "| `{name}` | {doc} |");
+    }
+    text.push_str(INTERNALS_HEAD);
+    for value in INTERNALS {
+        let _ = writeln!(text, "| `{}` | {} | {} |", value.name, value.unit, value.doc);
     }
     text
 }

@@ -418,3 +418,20 @@ fn an_older_trace_is_brought_up_to_date_with_all_that_is_in_it() {
     };
     assert_eq!(columns(&db), columns(&Connection::open(&fresh).unwrap()), "as if it had been made today");
 }
+
+#[test]
+fn a_trace_of_version_2_is_brought_up_to_date_too() {
+    let (_dir, path) = temp();
+    write(&path, &[sample(1, state(&[("snd_cwnd", 10)]))], &SessionEnd::default());
+    let schema = "SELECT name, sql FROM sqlite_schema ORDER BY name";
+    let today = Query::open(&path).unwrap().all(schema).unwrap();
+    // what version 3 added is taken away
+    let older = "DROP VIEW ack_effects; DROP VIEW congestion_internals; DROP VIEW packet_internals;
+        DROP TABLE internal_rows; PRAGMA user_version = 2";
+    Connection::open(&path).unwrap().execute_batch(older).unwrap();
+    assert!(matches!(TraceReader::open(&path), Err(Error::OldVersion { found: 2, .. })));
+
+    tcpprobe_trace::upgrade(&path).unwrap();
+    assert_eq!(Query::open(&path).unwrap().all(schema).unwrap(), today);
+    assert_eq!(one(&path, "SELECT snd_cwnd FROM samples"), [Value::Integer(10)]);
+}

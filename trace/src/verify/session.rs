@@ -167,13 +167,14 @@ fn anchors(run: &mut Run<'_>, sessions: &mut Sessions) -> Result<()> {
 /// Table, column, the table whose row it names, and whether it has to name one.
 pub(super) type Parent = (&'static str, &'static str, &'static str, bool);
 
-const RECORDING_PARENTS: [Parent; 6] = [
+const RECORDING_PARENTS: [Parent; 7] = [
     ("flows", "session_id", "sessions", true),
     ("clocks", "session_id", "sessions", true),
     ("probe_costs", "session_id", "sessions", true),
     ("losses", "session_id", "sessions", true),
     ("losses", "flow_id", "flows", false),
     ("sample_rows", "flow_id", "flows", true),
+    ("internal_rows", "flow_id", "flows", true),
 ];
 
 /// Rows that name a row that is not there; counted table by table, for there may be many.
