@@ -35,8 +35,7 @@ pub(crate) enum Command {
     Import(ImportArgs),
     Export(ExportArgs),
     Verify(VerifyArgs),
-    /// Print what this kernel and this user can do
-    Check,
+    Check(CheckArgs),
 }
 
 /// Sample live TCP sockets into a trace, and capture their packets beside it
@@ -81,13 +80,13 @@ pub(crate) struct RecordArgs {
     #[arg(long)]
     pub(crate) no_pcap: bool,
     /// Bytes to keep of each packet; the default holds every header
-    #[arg(long, value_name = "BYTES", default_value_t = 192, value_parser = clap::value_parser!(u32).range(64..=262_144))]
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_SNAPLEN_BYTES, value_parser = clap::value_parser!(u32).range(64..=262_144))]
     pub(crate) snaplen: u32,
     /// Which samples: all, or only those at which a socket's cwnd, ssthresh or ca_state has changed
     #[arg(long, value_enum, default_value_t = SampleMode::All)]
     pub(crate) sample: SampleMode,
     /// Size of the kernel's buffer for samples, and of the one for packets
-    #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = DEFAULT_BUFFER, value_parser = size)]
     pub(crate) buffer: u32,
     /// How to attach to the kernel
     #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
@@ -218,6 +217,32 @@ pub(crate) enum ExportFormat {
     Tcpprobe,
 }
 
+/// Print what this kernel and this user can do
+///
+/// Tries every way to attach to every probe point, with the buffers of a recording by default, and takes each back; opens
+/// a capture and closes it. Nothing is recorded. Ends with a verdict, and with what to do where recording is not possible.
+/// Without privileges it prints what can be known without them.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 samples can be recorded, 1 they cannot; 2 usage.
+
+Examples:
+  sudo tcpprobe check
+  tcpprobe check --format json | jq -r '.obstacles[].remedy'      docs/check.md has the keys")]
+pub(crate) struct CheckArgs {
+    /// Output
+    #[arg(long, value_enum, default_value_t = CheckFormat::Table)]
+    pub(crate) format: CheckFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// Text
+    Table,
+    /// One object
+    Json,
+}
+
 /// Check that a trace contradicts neither itself nor how TCP works
 ///
 /// What must hold in every recording and every finished join: serials without an unexplained gap, counters that never
@@ -268,6 +293,13 @@ pub(crate) enum Format {
     Csv,
     Json,
 }
+
+/// Default of --buffer, in bytes; its help says it as `DEFAULT_BUFFER`.
+pub(crate) const DEFAULT_BUFFER_BYTES: u32 = 16 << 20;
+const DEFAULT_BUFFER: &str = "16M";
+
+/// Default of --snaplen: holds every header.
+pub(crate) const DEFAULT_SNAPLEN_BYTES: u32 = 192;
 
 fn host(text: &str) -> Result<IpNet, String> {
     let net = match text.parse::<IpNet>() {
@@ -332,6 +364,7 @@ mod tests {
     #[test]
     fn sizes() {
         assert_eq!(size("16M"), Ok(16 << 20));
+        assert_eq!(size(DEFAULT_BUFFER), Ok(DEFAULT_BUFFER_BYTES));
         assert_eq!(size("128KiB"), Ok(128 << 10));
         assert_eq!(size("65536"), Ok(65536));
         assert!(size("1").is_err() && size("2T").is_err() && size("99999999999999999999G").is_err());

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Command::Import(a) => import::run(&a),
         Command::Export(a) => export::run(&a),
         Command::Verify(a) => verify::run(&a),
-        Command::Check => check::run(),
+        Command::Check(a) => check::run(&a),
     };
     outcome.unwrap_or_else(|error| {
         // `tcpprobe show … | head` is no error

@@ -107,7 +107,7 @@ fn session(args: &RecordArgs, running: &Running) -> String {
 }
 
 /// Sockets that can be followed at once; each takes about 150 bytes of kernel memory, reserved at the start.
-const MAX_FLOWS: u32 = 65_536;
+pub(crate) const MAX_FLOWS: u32 = 65_536;
 
 /// A namespace's path and inode number, from a name of `ip netns`, a path, or `current`.
 fn namespace(name: &str) -> anyhow::Result<(PathBuf, u32)> {

@@ -105,6 +105,7 @@ struct inet_connection_sock {
 	const struct tcp_congestion_ops *icsk_ca_ops;
 	const struct inet_connection_sock_af_ops *icsk_af_ops;
 	u8 icsk_ca_state : 5;
+	u8 icsk_ca_initialized : 1;
 	u8 icsk_retransmits;
 	/* the congestion control's own: struct bictcp, bbr, dctcp, … */
 	u64 icsk_ca_priv[13];

@@ -210,7 +210,8 @@ INLINE void TWIN(internals)(struct flow *f, struct tcp_sock *tp, u64 serial)
 {
 	u32 at = f->congestion - 1;
 
-	if (!f->congestion || !serial)
+	/* until the congestion control has made itself at home, what lies there is another one's, or nothing */
+	if (!f->congestion || !serial || !READ_BITS(tp, inet_conn.icsk_ca_initialized))
 		return;
 	const struct internals_mask *mask = bpf_map_lookup_elem(&internals_masks, &at);
 

@@ -13,9 +13,12 @@ mod missed;
 use tcpprobe_trace::fields;
 mod layout;
 mod plan;
+mod refusal;
 mod sampler;
+mod survey;
 
 pub use decode::{BadRecord, Event};
 pub use filter::{Filter, FilterError};
 pub use plan::{Backend, Point};
 pub use sampler::{Attached, Cost, Error, Losses, Options, Sampler};
+pub use survey::{Obstacle, Survey, SurveyedPoint, Trial, Trials, Verdict, survey};

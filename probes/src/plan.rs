@@ -59,6 +59,18 @@ impl Point {
         }
     }
 
+    /// The name in machine-readable output: stable, without spaces.
+    pub fn key(self) -> &'static str {
+        match self {
+            Point::Destroy => "destroy",
+            Point::State => "state",
+            Point::Retransmit => "retransmit",
+            Point::Transmit => "transmit",
+            Point::Receive => "receive",
+            Point::ReceiveOther => "receive_other",
+        }
+    }
+
     /// Can a recording do without it? Then its absence is said, and no more.
     pub fn is_optional(self) -> bool {
         matches!(self, Point::Retransmit | Point::ReceiveOther)

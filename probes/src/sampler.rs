@@ -9,11 +9,13 @@ use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tcpprobe_trace::sample::LossCause;
 
+use crate::check::Facts;
 use crate::decode::{BadRecord, Event, Record, decode};
 use crate::filter::{Filter, FilterError};
 use crate::internals::{self, Layouts, Words};
 use crate::missed::{missed_probes, missed_runs};
 use crate::plan::{Backend, How, Point, Program, WAYS, Way};
+use crate::refusal::{Answer, causes, in_short, plain};
 
 /// The compiled programs; aligned, for the ELF parser reads it in place.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler.bpf.o"));
@@ -54,6 +56,24 @@ pub enum Error {
         /// The capabilities that this process lacks.
         missing: String,
     },
+    /// The capabilities are there, but not in the kernel's own user namespace.
+    #[error(
+        "no permission to load BPF programs: the capabilities of this process count in a user namespace only; run as root outside of the container or namespace"
+    )]
+    UserNamespace,
+    /// Before Linux 5.11, maps count as locked memory.
+    #[error(
+        "no room for the ring buffer: the limit of locked memory is {limit_bytes} bytes; run `ulimit -l unlimited` as root before, choose a smaller --buffer, or add cap_sys_resource to the binary's capabilities"
+    )]
+    Memlock {
+        /// RLIMIT_MEMLOCK, in bytes.
+        limit_bytes: u64,
+    },
+    /// Something else than capabilities forbids it.
+    #[error(
+        "loading BPF programs is forbidden, though this user has the capabilities ({0}): a container's seccomp filter or a security module may do that; run outside of the container"
+    )]
+    Forbidden(String),
     /// The object itself does not load.
     #[error("cannot prepare the BPF programs: {0}")]
     Load(String),
@@ -369,11 +389,11 @@ impl Sampler {
     }
 }
 
-fn describe(program: &Program) -> String {
+pub(crate) fn describe(program: &Program) -> String {
     format!("{}/{}", program.how.name(), program.target)
 }
 
-fn attach(loaded: &mut Loaded, program: &Program, btf: &Btf) -> Result<(), String> {
+pub(crate) fn attach(loaded: &mut Loaded, program: &Program, btf: &Btf) -> Result<(), String> {
     let result = match (loaded, program.how) {
         (Loaded::BtfTracePoint(p), How::TpBtf) => p.load(program.target, btf).and_then(|()| p.attach().map(drop)),
         (Loaded::RawTracePoint(p), How::RawTp) => p.load().and_then(|()| p.attach(program.target).map(drop)),
@@ -384,29 +404,10 @@ fn attach(loaded: &mut Loaded, program: &Program, btf: &Btf) -> Result<(), Strin
         }
         _ => return Err("not a program of this kind".to_owned()),
     };
-    result.map_err(|e| match lacking(program.how) {
-        Some(lack) => format!("{lack} ({})", in_short(&e)),
-        None if program.how.patches_code() && crate::check::missing_capabilities().is_empty() => {
-            format!("the kernel does not let this function be patched, though this user may ({})", in_short(&e))
-        }
-        None => in_short(&e),
-    })
+    result.map_err(|e| plain(program, &Answer::of(&e), &Facts::gather()))
 }
 
-/// What the kernel was built without, where that is why a program cannot be attached.
-fn lacking(how: How) -> Option<&'static str> {
-    let (symbol, lack) = match how {
-        How::Kprobe | How::Kretprobe => ("register_kprobe", "this kernel has no kprobes: CONFIG_KPROBES is off"),
-        How::Fentry | How::Fexit => (
-            "register_ftrace_direct",
-            "this kernel cannot attach BPF to functions: CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS is off",
-        ),
-        How::TpBtf | How::RawTp => return None,
-    };
-    (crate::check::has_symbol(symbol) == Some(false)).then_some(lack)
-}
-
-fn unload(loaded: &mut Loaded) -> Result<(), ProgramError> {
+pub(crate) fn unload(loaded: &mut Loaded) -> Result<(), ProgramError> {
     match loaded {
         Loaded::BtfTracePoint(p) => p.unload(),
         Loaded::RawTracePoint(p) => p.unload(),
@@ -417,31 +418,8 @@ fn unload(loaded: &mut Loaded) -> Result<(), ProgramError> {
     }
 }
 
-/// The kernel's reason without the verifier's whole log: its last line, where there is one.
-fn in_short(error: &ProgramError) -> String {
-    if let ProgramError::LoadError { io_error, verifier_log } = error {
-        let log = verifier_log.to_string();
-        // the last lines are statistics
-        let statistics = ["processed ", "verification time", "stack depth", "mark_precise"];
-        let said = log.lines().rev().find(|l| !l.trim().is_empty() && !statistics.iter().any(|s| l.starts_with(s)));
-        return match said {
-            Some(line) => format!("{io_error}: {}", line.trim()),
-            None => io_error.to_string(),
-        };
-    }
-    let mut said = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(deeper) = cause {
-        let more = deeper.to_string();
-        if !said.contains(&more) {
-            said = format!("{said}: {more}");
-        }
-        cause = deeper.source();
-    }
-    said
-}
-
-fn load_object(options: &Options, btf: &Btf) -> Result<Ebpf, Error> {
+pub(crate) fn load_object(options: &Options, btf: &Btf) -> Result<Ebpf, Error> {
+    crate::check::raise_memlock();
     let filter = &options.filter;
     let (ports, hosts) = (filter.port_setting()?, filter.host_setting()?);
     let port_count = filter.ports.len() as u32;
@@ -468,31 +446,27 @@ fn load_object(options: &Options, btf: &Btf) -> Result<Ebpf, Error> {
         .override_global("cfg_cookie_helper", &cookie_helper, true)
         .override_global("cfg_congestions", &congestions[..], true)
         .load(if since_5_12 { OBJECT } else { OLD_OBJECT })
-        .map_err(|e| permission(&e).unwrap_or_else(|| Error::Load(all_causes(&e))))
+        .map_err(|e| refused_object(&e))
 }
 
-/// EPERM for the first map is the usual face of a missing capability.
-fn permission(error: &EbpfError) -> Option<Error> {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(e) = cause {
-        let denied =
-            e.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied);
-        if denied {
-            return Some(Error::NoPermission { missing: crate::check::missing_capabilities().join(", ") });
-        }
-        cause = e.source();
+/// EPERM for the first map is the usual face of a missing capability; before 5.11 also of a low limit.
+fn refused_object(error: &EbpfError) -> Error {
+    let io = causes(error).find_map(|e| e.downcast_ref::<std::io::Error>());
+    if !io.is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) {
+        return Error::Load(in_short(error));
     }
-    None
-}
-
-fn all_causes(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        said = format!("{said}: {e}");
-        cause = e.source();
+    let facts = Facts::gather();
+    let missing = facts.missing_for_bpf();
+    if !missing.is_empty() {
+        return Error::NoPermission { missing: missing.join(", ") };
     }
-    said
+    if facts.in_user_namespace {
+        return Error::UserNamespace;
+    }
+    match facts.memlock.and_then(|m| m.limit_bytes) {
+        Some(limit_bytes) => Error::Memlock { limit_bytes },
+        None => Error::Forbidden(in_short(error)),
+    }
 }
 
 fn take_map<T: TryFrom<aya::maps::Map>>(ebpf: &mut Ebpf, name: &str) -> Result<T, Error> {

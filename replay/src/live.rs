@@ -112,14 +112,7 @@ impl LiveCapture {
             let interface = options.interface.clone();
             move |cause| Error::Pcap { interface, doing, cause }
         };
-        let inactive = Capture::from_device(options.interface.as_str()).map_err(err("cannot open"))?;
-        let mut capture = inactive
-            .snaplen(i32::try_from(options.snaplen).unwrap_or(i32::MAX))
-            .buffer_size(i32::try_from(options.buffer_bytes).unwrap_or(i32::MAX))
-            .timeout(BLOCK_MS)
-            .precision(Precision::Nano)
-            .open()
-            .map_err(err("cannot capture (it needs CAP_NET_RAW)"))?;
+        let mut capture = device(&options.interface, options.snaplen, options.buffer_bytes)?;
         if options.interface == "any" {
             // the newer cooked header names the interface; without it the older one still has the packets
             let _ = capture.set_datalink(Linktype::LINUX_SLL2);
@@ -192,6 +185,36 @@ impl LiveCapture {
     }
 }
 
+/// An open capture device, its buffer filling.
+fn device(interface: &str, snaplen: u32, buffer_bytes: u32) -> Result<Capture<Active>, Error> {
+    let err = |doing| move |cause| Error::Pcap { interface: interface.to_owned(), doing, cause };
+    Capture::from_device(interface)
+        .map_err(err("cannot open"))?
+        .snaplen(i32::try_from(snaplen).unwrap_or(i32::MAX))
+        .buffer_size(i32::try_from(buffer_bytes).unwrap_or(i32::MAX))
+        .timeout(BLOCK_MS)
+        .precision(Precision::Nano)
+        .open()
+        .map_err(err("cannot capture (it needs CAP_NET_RAW)"))
+}
+
+/// Whether packets can be captured on this interface: opens the device as a recording does, and closes it again.
+pub fn try_device(interface: &str, snaplen: u32, buffer_bytes: u32) -> Result<(), Error> {
+    device(interface, snaplen, buffer_bytes).map(drop)
+}
+
+/// Version of the libpcap that is in use, by its file's name: `1.10.3`. `None` where it was linked statically, or
+/// where the file's name has none.
+pub fn libpcap_version() -> Option<String> {
+    // the pcap crate does not bind pcap_lib_version(3pcap)
+    version_in(&std::fs::read_to_string("/proc/self/maps").ok()?)
+}
+
+fn version_in(maps: &str) -> Option<String> {
+    let mut versions = maps.lines().filter_map(|l| Some(l.rsplit_once("/libpcap.so.")?.1.trim()));
+    versions.next().map(str::to_owned)
+}
+
 /// Makes the file, so that one that is there is never written over: libpcap would.
 fn reserve(path: &Path) -> Result<(), Error> {
     let made = File::options().write(true).create_new(true).open(path);
@@ -221,6 +244,20 @@ mod tests {
         let dead = Capture::dead(Linktype::LINUX_SLL2).unwrap();
         let hosts = [("10.0.0.0".parse().unwrap(), 8), ("fd00::".parse().unwrap(), 8)];
         dead.compile(&filter(&[5201], hosts.into_iter()), true).unwrap();
+    }
+
+    #[test]
+    fn the_version_stands_in_the_name_of_the_file() {
+        let line = |file| format!("7f00-7f01 r--p 00000000 fe:00 394 {file}\n");
+        let maps = [line("/usr/lib/libc.so.6"), line("/usr/lib/x86_64-linux-gnu/libpcap.so.1.10.3")].concat();
+        assert_eq!(version_in(&maps).as_deref(), Some("1.10.3"));
+        assert_eq!(version_in(&line("/usr/bin/tcpprobe")), None);
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_named() {
+        let error = try_device("no-such-if0", 192, 1 << 20).unwrap_err();
+        assert!(error.to_string().contains("no-such-if0"), "{error}");
     }
 
     #[test]
