@@ -14,8 +14,8 @@ use std::process::Command;
 
 use fields::{FIELDS, KINDS, PHASES, Read, Wire};
 use layout::{
-    CONGESTIONS, FLOW, INTERNALS, INTERNALS_WORDS, Member, SAMPLE, SAMPLE_BYTES, STATE_OFFSETS, TYPE_FLOW, TYPE_INTERNALS,
-    TYPE_SAMPLE, has,
+    CONGESTIONS, FLOW, INTERNALS, INTERNALS_WORDS, Member, SAMPLE, SAMPLE_BYTES, STATE_OFFSETS, TYPE_FLOW,
+    TYPE_INTERNALS, TYPE_SAMPLE, has,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

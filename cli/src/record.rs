@@ -170,6 +170,9 @@ fn summary(args: &RecordArgs, report: &Report, pcap: Option<&Path>, elapsed: std
         say!("  packets  {} in {}, {} dropped", count(stats.packets), file.display(), count(stats.dropped));
     }
     say!("  lost     {}", lost(&report.losses));
+    if let Some(missed) = missed(&report.losses) {
+        say!("  missed   {missed}");
+    }
     for cost in &report.costs {
         let mean_ns = cost.time.as_nanos() as u64 / cost.runs.max(1);
         let missed = if cost.missed > 0 { format!(", {} missed", count(cost.missed)) } else { String::new() };
@@ -190,8 +193,8 @@ fn lost(losses: &Losses) -> String {
         bad_records,
         not_shown,
         return_missed,
-        probe_missed,
-        recursion,
+        probe_missed: _,
+        recursion: _,
     } = *losses;
     let causes = [
         (ring_full, "ring full: a larger --buffer or a filter helps"),
@@ -200,13 +203,23 @@ fn lost(losses: &Losses) -> String {
         (header_unreadable, "header unreadable"),
         (bad_records, "record not understood"),
         (not_shown, "sent by TCP, but not shown to the probe"),
-        (return_missed, "returns of TCP's receiving functions not shown: no `after` sample there"),
-        (probe_missed, "kprobes that found another one running, of any socket: --backend fentry has none of this"),
-        (recursion, "programs that found one running, of any socket"),
+        (return_missed, "`after` samples: the return of a kernel function was not shown"),
     ];
-    let lost: Vec<String> =
+    counted_causes(&causes).unwrap_or_else(|| "0 samples".into())
+}
+
+/// Runs that did not take place, for whatever socket; what they cost in samples is among the lost. `None`: not one.
+fn missed(losses: &Losses) -> Option<String> {
+    counted_causes(&[
+        (losses.probe_missed, "kprobes, of any socket, while another one was handled"),
+        (losses.recursion, "programs, for any socket, while one was running"),
+    ])
+}
+
+fn counted_causes(causes: &[(u64, &str)]) -> Option<String> {
+    let counted: Vec<String> =
         causes.iter().filter(|(n, _)| *n > 0).map(|(n, why)| format!("{} ({why})", count(*n))).collect();
-    if lost.is_empty() { "0 samples".into() } else { lost.join(", ") }
+    (!counted.is_empty()).then(|| counted.join(", "))
 }
 
 #[cfg(test)]
@@ -218,6 +231,10 @@ mod tests {
         assert_eq!(lost(&Losses::default()), "0 samples");
         let full = Losses { ring_full: 1_234, ..Losses::default() };
         assert_eq!(lost(&full), "1,234 (ring full: a larger --buffer or a filter helps)");
+        let runs = Losses { probe_missed: 3, ..Losses::default() };
+        assert_eq!(lost(&runs), "0 samples", "a run that did not take place is no sample");
+        assert_eq!(missed(&runs).as_deref(), Some("3 (kprobes, of any socket, while another one was handled)"));
+        assert_eq!(missed(&full), None);
         let refused = Losses { lock_refused: 4, not_shown: 1, ..Losses::default() };
         assert_eq!(
             lost(&refused),

@@ -60,10 +60,14 @@ struct flow {
 	u8 congestion;
 };
 
-/* Is the return of the function that a received segment is shown by watched too? */
+/* What is watched where a received segment is shown. */
 enum {
-	NO_RETURN,
-	RETURN_WATCHED,
+	/* its arrival alone */
+	WATCH_ENTRY,
+	/* arrival and return of the function that processes it */
+	WATCH_RETURN,
+	/* the same, and here is shown what the probe at the entry may have missed */
+	WATCH_MISSED,
 };
 
 /* What user space knows of a flow; without any of it, it cannot place a sample. */
@@ -296,8 +300,17 @@ INLINE void parse_ip(const u8 *head, u16 network_header, struct segment *g)
 		return call_probed;                    \
 	}
 
-ON_TRACEPOINT(tcp_probe, on_receive_direct((void *)ctx[0], (void *)ctx[1], NO_RETURN),
-	      on_receive_probed((void *)ctx[0], (void *)ctx[1], NO_RETURN))
+ON_TRACEPOINT(tcp_probe, on_receive_direct((void *)ctx[0], (void *)ctx[1], WATCH_ENTRY),
+	      on_receive_probed((void *)ctx[0], (void *)ctx[1], WATCH_ENTRY))
+/*
+ * Beside kprobes, which the kernel leaves out where another one is being handled on the processor (an interrupt came in
+ * between): what the kprobe at the entry has seen is known by its address.
+ */
+SEC("raw_tp/tcp_probe") int tcp_probe_missed_raw(u64 *ctx)
+{
+	return on_receive_probed((void *)ctx[0], (void *)ctx[1], WATCH_MISSED);
+}
+
 ON_TRACEPOINT(net_dev_queue, on_queue_direct((void *)ctx[0], ((struct sk_buff *)ctx[0])->sk),
 	      on_queue_probed((void *)ctx[0], PROBED(((struct sk_buff *)ctx[0])->sk)))
 ON_TRACEPOINT(kfree_skb, on_free_direct((void *)ctx[0], KFREE_SKB_REASON(ctx), KFREE_SKB_SOCKET(ctx)),
@@ -343,7 +356,7 @@ SEC("raw_tp/tcp_destroy_sock") int tcp_destroy_sock_raw(u64 *ctx)
 
 SEC("fentry/tcp_rcv_established") int tcp_rcv_established_entry(u64 *ctx)
 {
-	return on_receive_direct((void *)ctx[0], (void *)ctx[1], RETURN_WATCHED);
+	return on_receive_direct((void *)ctx[0], (void *)ctx[1], WATCH_RETURN);
 }
 
 SEC("fexit/tcp_rcv_established") int tcp_rcv_established_exit(u64 *ctx)
@@ -353,7 +366,7 @@ SEC("fexit/tcp_rcv_established") int tcp_rcv_established_exit(u64 *ctx)
 
 SEC("fentry/tcp_rcv_state_process") int tcp_rcv_state_process_entry(u64 *ctx)
 {
-	return on_receive_direct((void *)ctx[0], (void *)ctx[1], RETURN_WATCHED);
+	return on_receive_direct((void *)ctx[0], (void *)ctx[1], WATCH_RETURN);
 }
 
 SEC("fexit/tcp_rcv_state_process") int tcp_rcv_state_process_exit(u64 *ctx)
@@ -373,7 +386,7 @@ INLINE int receive_kprobe(struct pt_regs *regs)
 	u64 stack = STACK_AT_ENTRY(regs), sk = ARG1(regs);
 
 	bpf_map_update_elem(&receiving, &stack, &sk, 0);
-	return on_receive_probed((void *)sk, (void *)ARG2(regs), RETURN_WATCHED);
+	return on_receive_probed((void *)sk, (void *)ARG2(regs), WATCH_RETURN);
 }
 
 INLINE int receive_kretprobe(struct pt_regs *regs)

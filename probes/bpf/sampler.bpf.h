@@ -334,7 +334,7 @@ INLINE void TWIN(received_segment)(const struct sk_buff *skb, struct segment *g)
 	g->len = PROBED(cb->end_seq) - g->seq - !!(g->flags & TCPHDR_SYN) - !!(g->flags & TCPHDR_FIN);
 }
 
-INLINE int TWIN(on_receive)(struct sock *sk, const struct sk_buff *skb, bool return_watched)
+INLINE int TWIN(on_receive)(struct sock *sk, const struct sk_buff *skb, u8 watch)
 {
 	struct tcp_sock *tp = TWIN(tcp_of)(sk);
 
@@ -344,8 +344,10 @@ INLINE int TWIN(on_receive)(struct sock *sk, const struct sk_buff *skb, bool ret
 
 	if (!f)
 		return 0;
-	/* the socket is locked from entry to return: what is still in hand has returned unseen */
-	if (return_watched && unlikely(f->rx_skb)) {
+	/* the socket is locked from entry to return: the segment in hand is this one, or one that has returned unseen */
+	if (watch == WATCH_MISSED && f->rx_skb == (u64)skb)
+		return 0;
+	if (watch != WATCH_ENTRY && unlikely(f->rx_skb)) {
 		struct counters *c = my_counters();
 
 		if (c)
@@ -356,7 +358,7 @@ INLINE int TWIN(on_receive)(struct sock *sk, const struct sk_buff *skb, bool ret
 	u64 serial = TWIN(sample)(f, tp, &f->rx, KIND_ACK, PHASE_BEFORE, 0, 0);
 
 	/* read once for each segment: after it, where that is seen */
-	if (!return_watched)
+	if (watch == WATCH_ENTRY)
 		TWIN(internals)(f, tp, serial);
 	return 0;
 }
@@ -428,7 +430,10 @@ INLINE int TWIN(on_queue)(const struct sk_buff *skb, struct sock *sk)
 
 	if (!f)
 		return 0;
-	/* stacked devices (VLAN, bond, tunnel) show one transmission several times; segs_out moves with each one */
+	/*
+	 * Stacked devices (VLAN, bond, tunnel) show one transmission several times, and a kprobe may have seen it before;
+	 * segs_out moves with each one.
+	 */
 	u32 segs_out = READ(tp->segs_out);
 
 	if (f->transmitted && f->segs_out == segs_out)
@@ -535,6 +540,7 @@ INLINE int TWIN(on_transmit)(struct sock *sk, const struct sk_buff *skb, u32 rcv
 	f->transmitted = 1;
 	f->bytes_sent = bytes_sent + g.len;
 	f->segs_out = segs_out + (segs ? segs : 1);
+	f->total_retrans = READ(tp->total_retrans);
 	TWIN(sample)(f, tp, &g, TWIN(transmit_kind)(tp, &g), PHASE_TRANSMIT, 0, 0);
 	return 0;
 }

@@ -87,7 +87,8 @@ impl<'a> Types<'a> {
     /// a member, or it is no integer of at most 64 bits.
     pub(crate) fn integer(&self, structure: &str, path: &[&str]) -> Option<Bits> {
         let own = self.module.as_ref().unwrap_or(&self.base);
-        let found = own.types().find(|t| t.kind() == kind::STRUCT && self.name(t.name) == Some(structure.as_bytes()))?;
+        let found =
+            own.types().find(|t| t.kind() == kind::STRUCT && self.name(t.name) == Some(structure.as_bytes()))?;
         self.descend(found, 0, path, 0)
     }
 

@@ -8,13 +8,12 @@ use tcpprobe_trace::sample::{Family, Flow, Kind, Phase, Sample, Segment, State};
 
 use crate::internals::Raw;
 use crate::layout::{
-    FLOW, INTERNALS, INTERNALS_WORDS, SAMPLE, SAMPLE_BYTES, STATE_OFFSETS, TYPE_FLOW, TYPE_INTERNALS, TYPE_SAMPLE, has, offset, size,
-    width,
+    FLOW, INTERNALS, INTERNALS_WORDS, SAMPLE, SAMPLE_BYTES, STATE_OFFSETS, TYPE_FLOW, TYPE_INTERNALS, TYPE_SAMPLE, has,
+    offset, size, width,
 };
 
 /// What the sampler says.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are samples, and none is kept for long")]
 pub enum Event {
     /// A sample.
     Sample(Sample),
@@ -26,7 +25,6 @@ pub enum Event {
 
 /// A ring record, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "as Event")]
 pub(crate) enum Record {
     /// A sample.
     Sample(Sample),

@@ -173,7 +173,7 @@ fn convert(how: Convert, numbers: &[u64], raw: &Raw, clock: &JiffyClock) -> Opti
         Convert::BbrBandwidth => {
             let &[maximum, long_term, long_term_used] = numbers else { return None };
             let per_us = if long_term_used == 0 { maximum } else { long_term };
-            integer((u128::from(per_us) * u128::from(raw.mss) * 1_000_000 >> 24) as u64)
+            integer(((u128::from(per_us) * u128::from(raw.mss) * 1_000_000) >> 24) as u64)
         }
     }
 }

@@ -5,7 +5,7 @@
 pub enum Backend {
     /// fentry and fexit: a call into the function itself; before and after each ACK.
     Fentry,
-    /// kprobe and kretprobe: the same points through breakpoints or ftrace.
+    /// kprobe and kretprobe: the same points through breakpoints or ftrace, with tracepoints for what they miss.
     Kprobe,
     /// Tracepoints only.
     Tracepoint,
@@ -144,7 +144,11 @@ pub(crate) const WAYS: &[Way] = {
         way(Retransmit, None, &[program("tcp_retransmit_skb_btf", How::TpBtf, "tcp_retransmit_skb")]),
         way(Retransmit, None, &[program("tcp_retransmit_skb_raw", How::RawTp, "tcp_retransmit_skb")]),
         way(Transmit, Some(Fentry), &[program("tcp_transmit_skb_entry", How::Fentry, "__tcp_transmit_skb")]),
-        way(Transmit, Some(Kprobe), &[program("tcp_transmit_skb_kprobe", How::Kprobe, "__tcp_transmit_skb")]),
+        // kprobes miss what an interrupt does while another kprobe is handled: the tracepoint behind fills in
+        way(Transmit, Some(Kprobe), &[
+            program("net_dev_queue_raw", How::RawTp, "net_dev_queue"),
+            program("tcp_transmit_skb_kprobe", How::Kprobe, "__tcp_transmit_skb"),
+        ]),
         way(Transmit, Some(Tracepoint), &[program("net_dev_queue_socket_btf", How::TpBtf, "net_dev_queue")]),
         way(Transmit, Some(Tracepoint), &[program("net_dev_queue_btf", How::TpBtf, "net_dev_queue")]),
         way(Transmit, Some(Tracepoint), &[program("net_dev_queue_raw", How::RawTp, "net_dev_queue")]),
@@ -164,6 +168,7 @@ pub(crate) const WAYS: &[Way] = {
         ]),
         way(Receive, Some(Kprobe), &[
             program("tcp_rcv_established_kretprobe", How::Kretprobe, "tcp_rcv_established"),
+            program("tcp_probe_missed_raw", How::RawTp, "tcp_probe"),
             program("tcp_rcv_established_kprobe", How::Kprobe, "tcp_rcv_established"),
         ]),
         way(Receive, Some(Tracepoint), &[program("tcp_probe_btf", How::TpBtf, "tcp_probe")]),

@@ -121,7 +121,7 @@ fn is_absent(answer: &Answer) -> bool {
 
 /// The verifier's last word; the lines behind it are statistics.
 fn last_line(log: &str) -> String {
-    const STATISTICS: [&str; 4] = ["processed ", "verification time", "stack depth", "mark_precise"];
+    const STATISTICS: [&str; 5] = ["processed ", "verification time", "stack depth", "mark_precise", "subprog "];
     let mut lines = log.lines().rev().map(str::trim);
     lines.find(|l| !l.is_empty() && !STATISTICS.iter().any(|s| l.starts_with(s))).unwrap_or_default().to_owned()
 }
@@ -212,5 +212,7 @@ mod tests {
         let log = "0: (79) r1 = *(u64 *)(r1 +24)\ninvalid bpf_context access off=24 size=8\nprocessed 1 insns\n\n";
         assert_eq!(last_line(log), "invalid bpf_context access off=24 size=8");
         assert_eq!(last_line(""), "");
+        let since_7_3 = format!("{log}subprog 0 (net_dev_queue_btf) main insns_self 5 insns_total 5 stack 0\n");
+        assert_eq!(last_line(&since_7_3), "invalid bpf_context access off=24 size=8");
     }
 }

@@ -150,7 +150,8 @@ impl Losses {
 
     /// Adds what one processor has counted.
     fn add(&mut self, counted: Counters) {
-        let [ring_full, lock_refused, flow_table_full, header_unreadable, not_shown, return_missed, _unread_bytes] = counted;
+        let [ring_full, lock_refused, flow_table_full, header_unreadable, not_shown, return_missed, _unread_bytes] =
+            counted;
         self.ring_full += ring_full;
         self.lock_refused += lock_refused;
         self.flow_table_full += flow_table_full;
@@ -452,7 +453,7 @@ pub(crate) fn load_object(options: &Options, btf: &Btf) -> Result<Ebpf, Error> {
 /// EPERM for the first map is the usual face of a missing capability; before 5.11 also of a low limit.
 fn refused_object(error: &EbpfError) -> Error {
     let io = causes(error).find_map(|e| e.downcast_ref::<std::io::Error>());
-    if !io.is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) {
+    if io.is_none_or(|e| e.kind() != std::io::ErrorKind::PermissionDenied) {
         return Error::Load(in_short(error));
     }
     let facts = Facts::gather();

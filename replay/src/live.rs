@@ -203,8 +203,8 @@ pub fn try_device(interface: &str, snaplen: u32, buffer_bytes: u32) -> Result<()
     device(interface, snaplen, buffer_bytes).map(drop)
 }
 
-/// Version of the libpcap that is in use, by its file's name: `1.10.3`. `None` where it was linked statically, or
-/// where the file's name has none.
+/// Version of the libpcap that is in use, by its file's name: `1.10.3`. `None` where it was linked statically, or the
+/// file is named by its interface alone (`libpcap.so.0.8`, `libpcap.so.1`).
 pub fn libpcap_version() -> Option<String> {
     // the pcap crate does not bind pcap_lib_version(3pcap)
     version_in(&std::fs::read_to_string("/proc/self/maps").ok()?)
@@ -212,7 +212,7 @@ pub fn libpcap_version() -> Option<String> {
 
 fn version_in(maps: &str) -> Option<String> {
     let mut versions = maps.lines().filter_map(|l| Some(l.rsplit_once("/libpcap.so.")?.1.trim()));
-    versions.next().map(str::to_owned)
+    versions.find(|v| v.split('.').count() == 3).map(str::to_owned)
 }
 
 /// Makes the file, so that one that is there is never written over: libpcap would.
@@ -252,6 +252,7 @@ mod tests {
         let maps = [line("/usr/lib/libc.so.6"), line("/usr/lib/x86_64-linux-gnu/libpcap.so.1.10.3")].concat();
         assert_eq!(version_in(&maps).as_deref(), Some("1.10.3"));
         assert_eq!(version_in(&line("/usr/bin/tcpprobe")), None);
+        assert_eq!(version_in(&line("/usr/lib/libpcap.so.0.8")), None, "that of the interface");
     }
 
     #[test]

@@ -238,11 +238,11 @@ pub enum LossCause {
     NotShown,
     /// The program that wrote an imported log says that it left some out.
     NotLogged,
-    /// A kprobe that did not run because another one was running on the same processor (the kernel's `nmissed`). It
-    /// leaves no hole in the serials.
+    /// A kprobe, of any socket, that did not run because another one was running on the same processor (the kernel's
+    /// `nmissed`). No sample: where one is missing for it, that has its own cause.
     ProbeMissed,
-    /// A program that was not run because it was running on the same processor already (`recursion_misses` of
-    /// `struct bpf_prog_info`). It leaves no hole in the serials.
+    /// A program that was not run, for any socket, because one was running on the same processor already
+    /// (`recursion_misses` of `struct bpf_prog_info`). No sample either.
     Recursion,
     /// The return of a function was not shown: a received segment has no `after` sample. It leaves no hole in the
     /// serials.
@@ -250,6 +250,12 @@ pub enum LossCause {
 }
 
 impl LossCause {
+    /// Are samples counted? Otherwise runs of probes that did not take place, for whatever socket: they are written
+    /// down, but do not count as lost samples.
+    pub fn is_of_samples(self) -> bool {
+        !matches!(self, LossCause::ProbeMissed | LossCause::Recursion)
+    }
+
     /// The name in tables.
     pub fn name(self) -> &'static str {
         match self {

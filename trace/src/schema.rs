@@ -47,7 +47,7 @@ CREATE TABLE sessions (
   filter TEXT NOT NULL,
   sample_mode TEXT NOT NULL,        -- all; cwnd: only where cwnd, ssthresh or ca_state changed; received: no sent segments
   samples INTEGER NOT NULL,
-  lost INTEGER NOT NULL,            -- samples lost, all causes
+  lost INTEGER NOT NULL,            -- samples lost, all causes of samples
   capture_path TEXT,
   capture_packets INTEGER,
   capture_dropped INTEGER,          -- by the kernel or the interface

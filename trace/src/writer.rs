@@ -428,7 +428,7 @@ impl SessionWriter {
         self.anchor_row(now)?;
         let mut lost = 0;
         for &(cause, count) in &end.losses {
-            lost += count;
+            lost += if cause.is_of_samples() { count } else { 0 };
             // what left no hole (a flow's last samples, or flows never announced) is lost all the same
             let by_flow = self.holes.get(&cause).copied().unwrap_or(0);
             if count > by_flow {

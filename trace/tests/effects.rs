@@ -1,5 +1,7 @@
 //! The view `ack_effects`: which samples belong together, and what lies between them.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
+
 use tcpprobe_trace::clock::Anchor;
 use tcpprobe_trace::fields::index;
 use tcpprobe_trace::query::{Query, Value};

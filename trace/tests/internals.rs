@@ -1,5 +1,7 @@
 //! What congestion controls hold inside, from the writer to the views.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
+
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;

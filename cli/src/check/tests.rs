@@ -1,3 +1,5 @@
+//! Wording and decisions of `check`, from facts that a test makes up.
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;

@@ -25,8 +25,8 @@ pub(super) struct Losses<'s> {
 
 impl<'s> Losses<'s> {
     /// Of no known flow first, then flow by flow.
-    pub(super) const SQL: &'static str =
-        "SELECT session_id, flow_id, after_serial, count FROM losses ORDER BY flow_id, after_serial";
+    pub(super) const SQL: &'static str = "SELECT session_id, flow_id, after_serial, count,
+  cause IN ('probe_missed', 'recursion') AS of_runs FROM losses ORDER BY flow_id, after_serial";
 
     pub(super) fn begin(statement: &'s mut Statement<'_>, run: &mut Run<'_>) -> Result<Losses<'s>> {
         let rows = statement.query([]).map_err(run.failed())?;
@@ -36,13 +36,13 @@ impl<'s> Losses<'s> {
     }
 
     fn advance(&mut self, run: &mut Run<'_>) -> Result<()> {
-        const NAMES: [&str; 4] = ["session_id", "flow_id", "after_serial", "count"];
+        const NAMES: [&str; 5] = ["session_id", "flow_id", "after_serial", "count", "cause"];
         let err = run.failed();
         self.next = None;
         while let Some(row) = self.rows.next().map_err(&err)? {
             let mut values = [None; NAMES.len()];
             let fault = read(row, &mut values).map_err(&err)?;
-            let [session_id, flow_id, after_serial, count] = values;
+            let [session_id, flow_id, after_serial, count, of_runs] = values;
             let what = match (fault, count) {
                 (Some((column, what)), _) => Some(format!("{} is {what}", NAMES[column])),
                 (None, None) => Some("count is NULL".into()),
@@ -55,8 +55,10 @@ impl<'s> Losses<'s> {
                 run.violated("values", at, format!("a row of losses: {what}"))?;
             }
             let count = count.unwrap_or(0);
+            // runs that did not take place are no samples
+            let samples = if of_runs == Some(1) { 0 } else { count };
             let sum = self.sums.entry(session_id.unwrap_or(0)).or_insert(0);
-            *sum = sum.saturating_add(count);
+            *sum = sum.saturating_add(samples);
             if flow_id.is_some() {
                 self.next = Some(Loss { flow_id, after_serial: after_serial.unwrap_or(0), count });
                 return Ok(());
