@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows what a sample or a join is; the tests and `check_join` do.
 
+pub mod internals;
 pub mod lab;
 pub mod preconditions;
 pub mod scene;

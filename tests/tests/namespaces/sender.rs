@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Result, ensure};
 
+use tcpprobe_tests::internals;
 use tcpprobe_tests::lab::Ns;
 use tcpprobe_tests::scene::{Scene, Transfer};
 
@@ -17,6 +18,8 @@ pub(crate) fn capture(scene: &Scene) -> Result<()> {
         scene.number("SELECT count(*) FROM packets JOIN flows ON flows.id = flow_id WHERE dir = 'out' AND len > 0")?;
     // About 1 %: the network is the one that this test is about.
     ensure!((100..=1000).contains(&dropped), "the path lost {dropped} of {sent} packets");
+    let reductions = internals::cubic(&scene.database()?)?;
+    ensure!(reductions >= 10, "of all these losses {reductions} lowered the window");
     Ok(())
 }
 
@@ -50,6 +53,8 @@ pub(crate) fn bbr(scene: &Scene) -> Result<()> {
             scene.lab.namespace_inode(Ns::A)?
         ),
     )?;
+    let rows = internals::bbr(&scene.database()?)?;
+    ensure!(rows >= 100, "{rows} rows of bbr's inside");
     expect_losses(scene)
 }
 
