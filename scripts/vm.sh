@@ -5,7 +5,7 @@
 # Kernels are cached in ${XDG_CACHE_HOME:-~/.cache}/tcpprobe/kernels. target/vm/KERNEL/ gets each run's files,
 # target/vm/KERNEL.log what the machine said.
 #     VM_RUNS="fentry_bbr mptcp"   # only these runs, of those in scripts/vm/main.sh
-#     VM_PROGRAMS=FOLDER           # the folder of tcpprobe and traffic; else target/debug, built anew
+#     VM_PROGRAMS=FOLDER           # the folder of tcpprobe and traffic; else target/release, built anew
 #     VM_OUT=FOLDER                # instead of target/vm
 #     VM_PADDING=BYTES             # in the initramfs: another size makes another run, else all runs are the same
 # Exit code 1: a machine did not get to its end; 3: what is needed is not here, or a kernel cannot be fetched.
@@ -21,7 +21,7 @@ for kernel in "${kernels[@]}"; do
 done
 
 needs=("qemu-system-x86_64 qemu-system-x86" "depmod kmod" "busybox busybox-static" "cpio cpio" "dash dash" "ip iproute2"
-    "tc iproute2" "ethtool ethtool" "iperf3 iperf3" "tcpdump tcpdump" "xz xz-utils" "zstd zstd" "setcap libcap2-bin")
+    "tc iproute2" "iperf3 iperf3" "xz xz-utils" "zstd zstd" "setcap libcap2-bin" "setpriv util-linux")
 missing=()
 for need in "${needs[@]}"; do
     read -r command package <<<"$need"
@@ -121,13 +121,14 @@ modules() {
 # The root of every machine: programs, the libraries that they are linked to, the runs.
 built=${VM_PROGRAMS:-}
 if [[ -z "$built" ]]; then
-    cargo build --locked -p tcpprobe -p tcpprobe-fixtures
-    built=${CARGO_TARGET_DIR:-target}/debug
+    # optimized: in an emulated machine the time of a run is what tcpprobe takes to load its programs
+    cargo build --locked --release -p tcpprobe -p tcpprobe-fixtures
+    built=${CARGO_TARGET_DIR:-target}/release
 fi
 root=$scratch/root
 mkdir -p "$root"/{bin,dev,proc,sys,run,tmp,etc,var/run}
 programs=()
-for program in dash ip tc ethtool iperf3 setcap; do
+for program in dash ip tc iperf3 setcap setpriv; do
     programs+=("$(command -v "$program")")
 done
 cp "$(command -v busybox)" "${programs[@]}" "$root/bin/"

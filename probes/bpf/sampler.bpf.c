@@ -303,9 +303,14 @@ INLINE void parse_ip(const u8 *head, u16 network_header, struct segment *g)
 ON_TRACEPOINT(tcp_probe, on_receive_direct((void *)ctx[0], (void *)ctx[1], WATCH_ENTRY),
 	      on_receive_probed((void *)ctx[0], (void *)ctx[1], WATCH_ENTRY))
 /*
- * Beside kprobes, which the kernel leaves out where another one is being handled on the processor (an interrupt came in
- * between): what the kprobe at the entry has seen is known by its address.
+ * Beside probes at the entry of functions, which the kernel leaves out where one of them is running on the processor and
+ * an interrupt came in between: what the other probe has seen is known by its address.
  */
+SEC("tp_btf/tcp_probe") int tcp_probe_missed_btf(u64 *ctx)
+{
+	return on_receive_direct((void *)ctx[0], (void *)ctx[1], WATCH_MISSED);
+}
+
 SEC("raw_tp/tcp_probe") int tcp_probe_missed_raw(u64 *ctx)
 {
 	return on_receive_probed((void *)ctx[0], (void *)ctx[1], WATCH_MISSED);

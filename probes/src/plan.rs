@@ -3,7 +3,7 @@
 /// How programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Backend {
-    /// fentry and fexit: a call into the function itself; before and after each ACK.
+    /// fentry and fexit: a call into the function itself; before and after each ACK. With tracepoints for what they miss.
     Fentry,
     /// kprobe and kretprobe: the same points through breakpoints or ftrace, with tracepoints for what they miss.
     Kprobe,
@@ -131,6 +131,12 @@ const fn way(point: Point, backend: Option<Backend>, programs: &'static [Program
     Way { point, backend, programs }
 }
 
+const NET_DEV_QUEUE_SOCKET_BTF: Program = program("net_dev_queue_socket_btf", How::TpBtf, "net_dev_queue");
+const NET_DEV_QUEUE_BTF: Program = program("net_dev_queue_btf", How::TpBtf, "net_dev_queue");
+const NET_DEV_QUEUE_RAW: Program = program("net_dev_queue_raw", How::RawTp, "net_dev_queue");
+const ON_TRANSMIT_FENTRY: Program = program("tcp_transmit_skb_entry", How::Fentry, "__tcp_transmit_skb");
+const ON_TRANSMIT_KPROBE: Program = program("tcp_transmit_skb_kprobe", How::Kprobe, "__tcp_transmit_skb");
+
 /// Every way, best first within its point.
 #[rustfmt::skip]
 pub(crate) const WAYS: &[Way] = {
@@ -143,15 +149,17 @@ pub(crate) const WAYS: &[Way] = {
         way(Retransmit, None, &[program("tcp_retransmit_skb_err_btf", How::TpBtf, "tcp_retransmit_skb")]),
         way(Retransmit, None, &[program("tcp_retransmit_skb_btf", How::TpBtf, "tcp_retransmit_skb")]),
         way(Retransmit, None, &[program("tcp_retransmit_skb_raw", How::RawTp, "tcp_retransmit_skb")]),
-        way(Transmit, Some(Fentry), &[program("tcp_transmit_skb_entry", How::Fentry, "__tcp_transmit_skb")]),
-        // kprobes miss what an interrupt does while another kprobe is handled: the tracepoint behind fills in
-        way(Transmit, Some(Kprobe), &[
-            program("net_dev_queue_raw", How::RawTp, "net_dev_queue"),
-            program("tcp_transmit_skb_kprobe", How::Kprobe, "__tcp_transmit_skb"),
-        ]),
-        way(Transmit, Some(Tracepoint), &[program("net_dev_queue_socket_btf", How::TpBtf, "net_dev_queue")]),
-        way(Transmit, Some(Tracepoint), &[program("net_dev_queue_btf", How::TpBtf, "net_dev_queue")]),
-        way(Transmit, Some(Tracepoint), &[program("net_dev_queue_raw", How::RawTp, "net_dev_queue")]),
+        // an interrupt may come while a probe is running, and the kernel then leaves out what it would see: the
+        // tracepoint behind fills in
+        way(Transmit, Some(Fentry), &[NET_DEV_QUEUE_SOCKET_BTF, ON_TRANSMIT_FENTRY]),
+        way(Transmit, Some(Fentry), &[NET_DEV_QUEUE_BTF, ON_TRANSMIT_FENTRY]),
+        way(Transmit, Some(Fentry), &[NET_DEV_QUEUE_RAW, ON_TRANSMIT_FENTRY]),
+        way(Transmit, Some(Kprobe), &[NET_DEV_QUEUE_SOCKET_BTF, ON_TRANSMIT_KPROBE]),
+        way(Transmit, Some(Kprobe), &[NET_DEV_QUEUE_BTF, ON_TRANSMIT_KPROBE]),
+        way(Transmit, Some(Kprobe), &[NET_DEV_QUEUE_RAW, ON_TRANSMIT_KPROBE]),
+        way(Transmit, Some(Tracepoint), &[NET_DEV_QUEUE_SOCKET_BTF]),
+        way(Transmit, Some(Tracepoint), &[NET_DEV_QUEUE_BTF]),
+        way(Transmit, Some(Tracepoint), &[NET_DEV_QUEUE_RAW]),
         way(ReceiveOther, Some(Fentry), &[
             program("tcp_rcv_state_process_exit", How::Fexit, "tcp_rcv_state_process"),
             program("tcp_rcv_state_process_entry", How::Fentry, "tcp_rcv_state_process"),
@@ -164,6 +172,7 @@ pub(crate) const WAYS: &[Way] = {
         way(ReceiveOther, Some(Tracepoint), &[program("kfree_skb_raw", How::RawTp, "kfree_skb")]),
         way(Receive, Some(Fentry), &[
             program("tcp_rcv_established_exit", How::Fexit, "tcp_rcv_established"),
+            program("tcp_probe_missed_btf", How::TpBtf, "tcp_probe"),
             program("tcp_rcv_established_entry", How::Fentry, "tcp_rcv_established"),
         ]),
         way(Receive, Some(Kprobe), &[

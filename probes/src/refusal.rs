@@ -74,6 +74,9 @@ pub(crate) fn plain(program: &Program, answer: &Answer, facts: &Facts) -> String
         };
     }
     match answer.errno {
+        Some(Errno::EACCES) if matches!(program.how, How::Kprobe | How::Kretprobe) => format!(
+            "kernel.perf_event_paranoid above 2, as Debian sets it, leaves kprobes to root; `sysctl kernel.perf_event_paranoid=2` gives them to CAP_PERFMON ({said})"
+        ),
         _ if !answer.verifier.is_empty() => format!("the kernel's verifier does not accept this program ({said})"),
         Some(Errno::EBUSY) => format!("something else holds this function: another tracer, or a live patch ({said})"),
         Some(Errno::EPERM | Errno::EACCES) if program.how.patches_code() => {
