@@ -84,7 +84,7 @@ const CAPABILITIES: [Capability; 5] = [
 /// The limit of locked memory (RLIMIT_MEMLOCK), where BPF maps count against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memlock {
-    /// In bytes, after [`raise_memlock`]; `None`: unlimited.
+    /// In bytes, after it was raised as far as this user may; `None`: unlimited.
     pub limit_bytes: Option<u64>,
 }
 

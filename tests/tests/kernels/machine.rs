@@ -150,11 +150,6 @@ impl Run {
         Ok((numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)))
     }
 
-    /// The run's name: `fentry_cubic`.
-    pub(crate) fn name(&self) -> &str {
-        self.folder.file_name().and_then(|n| n.to_str()).unwrap_or_default()
-    }
-
     /// The text of one of its files, without the end of its last line.
     pub(crate) fn text(&self, file: &str) -> Result<String> {
         let path = self.folder.join(file);
