@@ -16,7 +16,7 @@ use crate::matching::{Completeness, Found, Matcher, match_direction};
 use crate::order::aligned;
 use crate::packet::{Packet, TcpFlags, Tunnel};
 use crate::rebuild::{Known, rebuild};
-use crate::sightings::{Direction, FlowPacket, holes_before};
+use crate::sightings::{Direction, FlowPacket, holes_before, serves};
 
 /// A packet passes the tap of its own host within this, if no queue holds it.
 pub(crate) const SAME_HOST_NS: i64 = 1_000_000;
@@ -116,8 +116,10 @@ impl Matched {
 /// proves it for the first, and for the last where only one can be it.
 fn merge_acks(samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket], found: &mut [Found]) {
     let key = |ip_id: Option<u16>, seq: u32, tsval: Option<u32>| Some((ip_id.filter(|&i| i != 0)?, seq, tsval));
-    let received = samples.iter().zip(0u32..).filter(|(s, _)| s.kind == Kind::Ack && s.has_segment && s.len == 0);
-    let by_first: HashMap<_, u32> = received.filter_map(|(s, i)| Some((key(s.ip_id, s.seq, s.tsval)?, i))).collect();
+    let received =
+        samples.iter().enumerate().filter(|&(i, s)| s.kind == Kind::Ack && s.len == 0 && serves(samples, i, false));
+    let by_first: HashMap<_, u32> =
+        received.filter_map(|(i, s)| Some((key(s.ip_id, s.seq, s.tsval)?, u32::try_from(i).ok()?))).collect();
     let mut first: Option<(u32, &Packet)> = None;
     // of each sample the packets that may have been the last one of it
     let mut lasts: HashMap<u32, Vec<usize>> = HashMap::new();
