@@ -13,7 +13,7 @@ use crate::matching::Found;
 use crate::packet::Packet;
 use crate::reconstruct::SAME_HOST_NS;
 use crate::seq::distance;
-use crate::sightings::{FlowPacket, failed, serves, space};
+use crate::sightings::{FlowPacket, failed, never_sent, serves, space};
 
 /// What is known of the capture as a whole.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,7 +44,9 @@ pub(crate) fn outcomes(
     let mut counts = BTreeMap::new();
     let mut packetless = Vec::new();
     for (i, s) in samples.iter().enumerate() {
-        let fails = failed(s, samples.get(i + 1)) || (s.error != 0 && s.phase == Phase::Transmit);
+        let before = i.checked_sub(1).map(|b| &samples[b]);
+        let fails =
+            failed(s, samples.get(i + 1)) || never_sent(s, before) || (s.error != 0 && s.phase == Phase::Transmit);
         let is_out = s.kind.is_out();
         if !(serves(samples, i, is_out) || fails) {
             continue;

@@ -76,10 +76,18 @@ pub(crate) fn serves(samples: &[SampleRow], i: usize, is_out: bool) -> bool {
 /// Some errors are of a retransmission that was not even tried, and say nothing of the transmission before: that one may
 /// still be in the queue (EBUSY, `skb_still_in_host_queue`).
 pub(crate) fn failed(transmit: &SampleRow, next: Option<&SampleRow>) -> bool {
-    next.is_some_and(|n| {
-        let after = n.kind == Kind::Retransmit && n.phase == Phase::After && n.seq == transmit.seq;
-        after && n.error != 0 && !NOT_TRIED.contains(&n.error)
-    })
+    // the word is of an attempt that has a sample of its own, or came to none: never of what was sent for the first time
+    (transmit.kind, transmit.phase) == (Kind::Retransmit, Phase::Transmit)
+        && next.is_some_and(|n| is_refusal(n) && n.seq == transmit.seq && !NOT_TRIED.contains(&n.error))
+}
+
+/// Is this the kernel's word on a retransmission that came to no transmission, for want of a route or of memory?
+pub(crate) fn never_sent(word: &SampleRow, before: Option<&SampleRow>) -> bool {
+    is_refusal(word) && !before.is_some_and(|b| failed(b, Some(word)))
+}
+
+fn is_refusal(s: &SampleRow) -> bool {
+    (s.kind, s.phase) == (Kind::Retransmit, Phase::After) && s.error != 0
 }
 
 /// Errors of `__tcp_retransmit_skb` before it hands anything on, because the first one still waits: EBUSY.
