@@ -162,7 +162,7 @@ for kernel in "${kernels[@]}"; do
         -cpu max,-rdrand,-rdseed -kernel "$vmlinuz" -initrd "$scratch/$kernel.img" \
         -drive "file=$scratch/$kernel.disk,format=raw,if=virtio" \
         -append "console=ttyS0 quiet panic=-1 mitigations=off nokaslr runs=${runs// /,}" \
-        </dev/null | tr -d '\r' >"$out/$kernel.log" || true
+        </dev/null | sed -u 's|\r||g' >"$out/$kernel.log" || true
     rm -rf "${out:?}/$kernel"
     mkdir -p "$out/$kernel"
     tar xf "$scratch/$kernel.disk" -C "$out/$kernel" 2>/dev/null || true

@@ -9,7 +9,7 @@ set -u
 . /runs/user.sh
 . /runs/protocols.sh
 
-runs="fentry_cubic fentry_bbr kprobe_cubic kprobe_bbr tracepoint_cubic tracepoint_bbr
+runs="fentry_cubic fentry_bbr kprobe_cubic kprobe_bbr tracepoint_cubic tracepoint_bbr failing
     nested_ipv4 nested_ipv6 nested_no_timestamps
     user_fentry user_kprobe user_tracepoint user_without_capabilities user_without_perfmon
     mptcp fastopen syncookies accecn"
@@ -18,7 +18,6 @@ runs="fentry_cubic fentry_bbr kprobe_cubic kprobe_bbr tracepoint_cubic tracepoin
 mkdir -p /tmp/runs
 uname -r | tee /tmp/runs/release
 network || exit 1
-tcpprobe check
 for run in $runs; do
     folder=/tmp/runs/$run
     mkdir -p "$folder"

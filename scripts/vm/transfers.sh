@@ -17,3 +17,27 @@ run_kprobe_cubic() { transfer kprobe cubic; }
 run_kprobe_bbr() { transfer kprobe bbr; }
 run_tracepoint_cubic() { transfer tracepoint cubic; }
 run_tracepoint_bbr() { transfer tracepoint bbr; }
+
+# Retransmissions that fail in the sender itself: the path goes down, then there is no route, then both are back.
+run_failing() {
+    fresh_path "delay 20ms rate 20mbit limit 200"
+    ip netns exec a tcpprobe record -w "$folder/trace.db" -i va --port 5201 -- \
+        iperf3 --client 10.77.0.2 --time 1 --congestion cubic >"$folder/record.txt" 2>&1 &
+    await "data is sent" connection '$5 > "00001000"'
+    tc -n a qdisc change dev va root netem loss 100%
+    await "a timeout" connection '$7 > "00000000"'
+    ip -n a route add unreachable 10.77.0.2
+    so_far=$(ip netns exec a cat /proc/net/tcp | awk '$3 ~ /:1451$/ && $7 > most { most = $7 } END { print most }')
+    await "a timeout without a route" connection '$7 > "'"$so_far"'"'
+    ip -n a route del unreachable 10.77.0.2
+    tc -n a qdisc change dev va root netem loss 0% delay 20ms rate 20mbit limit 200
+    wait $!
+    echo $? >"$folder/status"
+    tc -n a -s qdisc show dev va >"$folder/qdisc.txt"
+}
+
+# Is there a connection of a to port 5201 of which this condition of awk holds? (5: bytes in its queues, 7: timeouts in a
+# row; hexadecimal)
+connection() {
+    ip netns exec a cat /proc/net/tcp | awk '$3 ~ /:1451$/ && '"$1"' { found = 1 } END { exit !found }'
+}

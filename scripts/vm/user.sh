@@ -14,6 +14,10 @@ as_user() {
         >"$folder/record.txt" 2>&1
     echo $? >"$folder/status"
     tc -n a -s qdisc show dev va >"$folder/qdisc.txt"
+}
+
+# What `tcpprobe check` says to the user of the last run.
+checked() {
     ip netns exec a setpriv --reuid=1000 --regid=1000 --clear-groups /tmp/user/tcpprobe check >"$folder/check.txt" 2>&1
     echo $? >"$folder/check.status"
 }
@@ -29,8 +33,10 @@ run_user_kprobe() {
     # Debian's 3 keeps perf events, and with them kprobes, from all but root
     sysctl -q -w kernel.perf_event_paranoid=2
     as_user "$enough" kprobe
+    # once for all backends: trying every way takes an emulated machine a quarter of a minute
+    checked
     sysctl -q -w kernel.perf_event_paranoid=3
 }
 run_user_tracepoint() { as_user "$enough" tracepoint; }
-run_user_without_capabilities() { as_user "" auto; }
-run_user_without_perfmon() { as_user cap_bpf,cap_net_raw auto; }
+run_user_without_capabilities() { as_user "" auto; checked; }
+run_user_without_perfmon() { as_user cap_bpf,cap_net_raw auto; checked; }

@@ -9,6 +9,8 @@ use crate::machine::{Run, number};
 
 /// The sender's address, of every run.
 pub(crate) const SENDER: &str = "10.77.0.1";
+/// The samples of its flows.
+const OF_SENDER: &str = "flow_id IN (SELECT id FROM flows WHERE local_addr = '10.77.0.1')";
 
 pub(crate) fn cubic(run: &Run) -> Result<()> {
     let db = transfer(run)?;
@@ -37,6 +39,10 @@ pub(crate) fn cubic_and_joined_inside(run: &Run) -> Result<()> {
 }
 
 pub(crate) fn of_a_user(run: &Run) -> Result<()> {
+    transfer(run).map(drop)
+}
+
+pub(crate) fn of_a_user_who_asks(run: &Run) -> Result<()> {
     transfer(run)?;
     let (status, said) = (run.text("check.status")?, run.text("check.txt")?);
     ensure!(status == "0", "tcpprobe check ends with {status}:\n{said}");
@@ -58,21 +64,46 @@ pub(crate) fn refused_to_a_user(run: &Run) -> Result<()> {
     Ok(())
 }
 
+/// What could not be sent again is told apart where the kernel says so (ad892e912b84, "tcp: trace retransmit failures in
+/// tcp_retransmit_skb", Linux 6.17), and is no packet's sample.
+pub(crate) fn failing_locally(run: &Run) -> Result<()> {
+    let db = whole(run)?;
+    let words =
+        number(&db, "SELECT count(*) FROM samples WHERE kind = 'retransmit' AND phase = 'after' AND error != 0")?;
+    let told = number(&db, "SELECT count(*) FROM samples_without_packet WHERE reason = 'failed locally'")?;
+    if run.release()? < (6, 17) {
+        ensure!((words, told) == (0, 0), "{words} words of failure, {told} told apart: this kernel cannot say");
+    } else {
+        ensure!(words > 0, "nothing failed");
+        ensure!(told == words, "{told} of {words} are told apart");
+    }
+    // without a route all that leaves TCP is empty ACKs; data that is not in the capture was dropped by the path
+    let unmatched = number(
+        &db,
+        &format!(
+            "SELECT count(*) FROM samples_without_packet JOIN samples ON samples.id = sample_id
+             WHERE phase = 'transmit' AND len > 0 AND samples.{OF_SENDER}"
+        ),
+    )?;
+    let dropped = run.dropped()?;
+    ensure!(0 < unmatched && unmatched <= dropped, "{unmatched} without a packet, {dropped} dropped by the path");
+    Ok(())
+}
+
 /// A recording without losses, in which the path did lose, and all that TCP sent has its packet or was dropped there.
 fn transfer(run: &Run) -> Result<Connection> {
     let db = whole(run)?;
     let dropped = run.dropped()?;
     ensure!(dropped > 0, "the path lost nothing");
-    let of_sender = format!("flow_id IN (SELECT id FROM flows WHERE local_addr = '{SENDER}')");
     let again = number(
         &db,
-        &format!("SELECT count(*) FROM samples WHERE kind = 'retransmit' AND phase = 'transmit' AND {of_sender}"),
+        &format!("SELECT count(*) FROM samples WHERE kind = 'retransmit' AND phase = 'transmit' AND {OF_SENDER}"),
     )?;
     ensure!(again > 0, "nothing was sent again");
     let unmatched = number(
         &db,
         &format!(
-            "SELECT count(*) FROM samples WHERE phase = 'transmit' AND {of_sender}
+            "SELECT count(*) FROM samples WHERE phase = 'transmit' AND {OF_SENDER}
                AND id NOT IN (SELECT sample_id FROM packets WHERE match IN ('exact', 'within'))"
         ),
     )?;
