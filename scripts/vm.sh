@@ -101,7 +101,7 @@ modules() {
     modules=$(find "$cache/$1" -type d -path '*lib/modules/*' -prune | head -1)
     version=$(basename "$modules") base=${modules%/lib/modules/*}
     mkdir -p "$into"
-    for name in veth sch_netem tcp_bbr virtio_pci virtio_blk; do
+    for name in veth sch_netem tcp_bbr tcp_dctcp virtio_pci virtio_blk; do
         # what is built in shows no line
         modprobe -d "$base" -S "$version" --show-depends "$name" 2>/dev/null || true
     done | awk '/^insmod/ && !seen[$2]++ {print $2}' | while read -r file; do

@@ -78,7 +78,7 @@ pub enum Error {
     #[error("cannot prepare the BPF programs: {0}")]
     Load(String),
     /// No way to see something that a recording needs.
-    #[error("{backend}cannot watch {point}: {causes}")]
+    #[error("{backend}cannot watch {point}: {causes}; `tcpprobe check` shows what can be watched, and what to do")]
     Missing {
         /// The forced backend, with a colon, or nothing.
         backend: String,

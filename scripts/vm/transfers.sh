@@ -13,6 +13,13 @@ run_fentry_cubic() {
     echo $? >"$folder/joined.status"
 }
 run_fentry_bbr() { transfer fentry bbr; }
+# what the path would lose it marks instead, and counts as dropped
+run_fentry_dctcp() {
+    lossy=$path
+    path="delay 20ms loss 1% ecn rate 20mbit limit 200"
+    transfer fentry dctcp
+    path=$lossy
+}
 run_kprobe_cubic() { transfer kprobe cubic; }
 run_kprobe_bbr() { transfer kprobe bbr; }
 run_tracepoint_cubic() { transfer tracepoint cubic; }

@@ -1,7 +1,8 @@
 //! Is what a trace says of the inside of congestion controls true? Judged by what their algorithms make of it: the
-//! window before a reduction, the time K of CUBIC's function, BBR's gains and the pacing rate that follows from them.
+//! window before a reduction, the time K of CUBIC's function, BBR's gains and the pacing rate that follows from them, how
+//! far DCTCP's alpha can go at once.
 //!
-//! Owns these relations, taken from net/ipv4/tcp_cubic.c and tcp_bbr.c; knows nothing of how the values are read.
+//! Owns these relations, taken from net/ipv4/tcp_cubic.c, tcp_bbr.c and tcp_dctcp.c; knows nothing of how the values are read.
 
 use anyhow::{Result, ensure};
 use rusqlite::Connection;
@@ -101,4 +102,36 @@ pub fn bbr(db: &Connection) -> Result<usize> {
     }
     ensure!(as_said * 100 >= paced * 95, "the pacing rate is bandwidth times gain at {as_said} of {paced} rows");
     Ok(rows.len())
+}
+
+/// DCTCP: alpha begins at 1; each window takes a sixteenth of it away and adds at most a sixteenth, where there were marks
+/// (`dctcp_update_alpha`). Returns how often it rose.
+///
+/// # Errors
+/// The first row that does not fit, or a trace without rows.
+pub fn dctcp(db: &Connection) -> Result<usize> {
+    let mut rows = db.prepare(
+        "SELECT flow_id, sample_id, dctcp_alpha, dctcp_ce_state FROM congestion_internals WHERE congestion = 'dctcp'
+         ORDER BY flow_id, sample_id",
+    )?;
+    let rows = rows
+        .query_map([], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?, r.get::<_, f64>(2)?, r.get::<_, i64>(3)?)))?
+        .collect::<Result<Vec<_>, _>>()?;
+    ensure!(!rows.is_empty(), "nothing is known of dctcp");
+    let mut rises = 0;
+    let mut last = None;
+    for (flow, sample, alpha, ce_state) in rows {
+        ensure!(ce_state == 0 || ce_state == 1, "sample {sample}: ce_state is {ce_state}");
+        // DCTCP_MAX_ALPHA 1024, dctcp_shift_g 4
+        let alpha = (alpha * 1024.0).round() as i64;
+        let was = last.filter(|(of, _)| *of == flow).map_or(1024, |(_, was)| was);
+        last = Some((flow, alpha));
+        let least = was - if was >> 4 == 0 { was } else { was >> 4 };
+        ensure!(
+            alpha == was || (least..=(least + 64).min(1024)).contains(&alpha),
+            "sample {sample}: alpha was {was}/1024, and is {alpha}/1024"
+        );
+        rises += usize::from(alpha > was);
+    }
+    Ok(rises)
 }

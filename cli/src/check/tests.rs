@@ -75,3 +75,11 @@ fn without_packets_recording_is_possible_in_part() {
     assert_eq!(partial.verdict(), "partial");
     assert!(text(&partial).contains("--no-pcap"));
 }
+
+#[test]
+fn a_program_that_several_ways_share_is_named_once() {
+    let mut report = found(vec![]);
+    let ways = report.survey.points[0].ways.clone();
+    report.survey.points[0].ways.extend(ways);
+    assert!(text(&report).contains("no kprobes:\n  kprobe/f\n"), "{}", text(&report));
+}

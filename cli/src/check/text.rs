@@ -77,7 +77,7 @@ fn outcome(point: &SurveyedPoint, backend: Backend) -> &'static str {
     }
 }
 
-/// Each reason once, with the ways that it closes.
+/// Each reason once, with the programs that it stops, each of them once.
 fn refusals(points: &[SurveyedPoint]) -> Vec<(&str, Vec<&str>)> {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for way in points.iter().flat_map(|p| &p.ways) {
@@ -88,9 +88,15 @@ fn refusals(points: &[SurveyedPoint]) -> Vec<(&str, Vec<&str>)> {
             Some((program, why)) => (why, vec![program.as_str()]),
             None => (why.as_str(), way.programs.iter().map(String::as_str).collect()),
         };
-        match reasons.iter_mut().find(|(known, _)| *known == why) {
-            Some((_, known)) => known.extend(ways),
-            None => reasons.push((why, ways)),
+        let at = reasons.iter().position(|(known, _)| *known == why).unwrap_or_else(|| {
+            reasons.push((why, Vec::new()));
+            reasons.len() - 1
+        });
+        // several ways may share a program
+        for way in ways {
+            if !reasons[at].1.contains(&way) {
+                reasons[at].1.push(way);
+            }
         }
     }
     reasons

@@ -7,6 +7,7 @@
 mod agreement;
 mod machine;
 mod protocols;
+mod table;
 mod transfers;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ const RUNS: &[Judge] = &[
     ("kprobe_bbr", transfers::bbr),
     ("tracepoint_cubic", transfers::cubic),
     ("tracepoint_bbr", transfers::bbr),
+    ("fentry_dctcp", transfers::dctcp),
     ("failing", transfers::failing_locally),
     ("nested_ipv4", agreement::backends),
     ("nested_ipv6", agreement::backends),

@@ -1,11 +1,12 @@
 //! Transfers over a lossy path: each backend by itself, as root and as a user, and with retransmissions that fail.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rusqlite::Connection;
 
 use tcpprobe_tests::internals;
 
 use crate::machine::{Run, number};
+use crate::table;
 
 /// The sender's address, of every run.
 pub(crate) const SENDER: &str = "10.77.0.1";
@@ -29,6 +30,20 @@ pub(crate) fn bbr(run: &Run) -> Result<()> {
     }
     let rows = internals::bbr(&db)?;
     ensure!(rows > 20, "{rows} rows of bbr's inside");
+    Ok(())
+}
+
+/// The path marked segments, and dctcp took notice.
+pub(crate) fn dctcp(run: &Run) -> Result<()> {
+    let db = whole(run)?;
+    ensure!(run.dropped()? > 0, "the path marked nothing");
+    if run.release()? < (5, 11) {
+        let rows = number(&db, "SELECT count(*) FROM congestion_internals WHERE congestion = 'dctcp'")?;
+        ensure!(rows == 0, "{rows} rows of dctcp, of which this kernel does not describe the layout");
+        return Ok(());
+    }
+    let rises = internals::dctcp(&db)?;
+    ensure!(rises > 0, "no mark raised alpha");
     Ok(())
 }
 
@@ -108,6 +123,7 @@ fn transfer(run: &Run) -> Result<Connection> {
         ),
     )?;
     ensure!(unmatched == dropped, "{unmatched} transmissions without a packet, {dropped} dropped by the path");
+    table::agrees(run, &db).context("docs/kernels.md is wrong")?;
     Ok(db)
 }
 
