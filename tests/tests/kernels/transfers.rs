@@ -22,10 +22,7 @@ pub(crate) fn cubic(run: &Run) -> Result<()> {
 
 pub(crate) fn bbr(run: &Run) -> Result<()> {
     let db = transfer(run)?;
-    // the module has no BTF on 5.10: nothing is said, rather than something wrong
-    if run.release()? < (5, 11) {
-        let rows = number(&db, "SELECT count(*) FROM congestion_internals WHERE congestion = 'bbr'")?;
-        ensure!(rows == 0, "{rows} rows of bbr, of which this kernel does not describe the layout");
+    if !is_described(run, &db, "bbr")? {
         return Ok(());
     }
     let rows = internals::bbr(&db)?;
@@ -37,14 +34,22 @@ pub(crate) fn bbr(run: &Run) -> Result<()> {
 pub(crate) fn dctcp(run: &Run) -> Result<()> {
     let db = whole(run)?;
     ensure!(run.dropped()? > 0, "the path marked nothing");
-    if run.release()? < (5, 11) {
-        let rows = number(&db, "SELECT count(*) FROM congestion_internals WHERE congestion = 'dctcp'")?;
-        ensure!(rows == 0, "{rows} rows of dctcp, of which this kernel does not describe the layout");
+    if !is_described(run, &db, "dctcp")? {
         return Ok(());
     }
     let rises = internals::dctcp(&db)?;
     ensure!(rises > 0, "no mark raised alpha");
     Ok(())
+}
+
+/// Modules have no BTF on 5.10: there nothing must be said, rather than something wrong.
+fn is_described(run: &Run, db: &Connection, congestion: &str) -> Result<bool> {
+    if run.release()? >= (5, 11) {
+        return Ok(true);
+    }
+    let rows = number(db, &format!("SELECT count(*) FROM congestion_internals WHERE congestion = '{congestion}'"))?;
+    ensure!(rows == 0, "{rows} rows of {congestion}, of which this kernel does not describe the layout");
+    Ok(false)
 }
 
 pub(crate) fn cubic_and_joined_inside(run: &Run) -> Result<()> {
@@ -57,6 +62,7 @@ pub(crate) fn of_a_user(run: &Run) -> Result<()> {
     transfer(run).map(drop)
 }
 
+/// `tcpprobe check` says of this user what the recording has shown.
 pub(crate) fn of_a_user_who_asks(run: &Run) -> Result<()> {
     transfer(run)?;
     let (status, said) = (run.text("check.status")?, run.text("check.txt")?);
