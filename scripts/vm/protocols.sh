@@ -37,11 +37,11 @@ run_mptcp() {
     ip -n a addr del 10.77.1.1/24 dev va && ip -n b addr del 10.77.1.2/24 dev vb
 }
 
-# the first connection gets the cookie, those behind it send data with their SYN
+# the first connection gets the cookie, at times another one too; those behind it send data with their SYN
 run_fastopen() {
     # client, server, and every listening socket a server
     both net.ipv4.tcp_fastopen=0x403
-    exchange 3 --fastopen
+    exchange 4 --fastopen
     both net.ipv4.tcp_fastopen=1
 }
 

@@ -13,12 +13,15 @@ run_fentry_cubic() {
     echo $? >"$folder/joined.status"
 }
 run_fentry_bbr() { transfer fentry bbr; }
-# what the path would lose it marks instead, and counts as dropped
+# What the path would lose it marks instead. iperf3 chooses dctcp when the SYNs are over, in which
+# ECN is agreed on: the routes choose it before.
 run_fentry_dctcp() {
     lossy=$path
-    path="delay 20ms loss 1% ecn rate 20mbit limit 200"
+    ip -n a route add 10.77.0.2 dev va congctl dctcp && ip -n b route add 10.77.0.1 dev vb congctl dctcp
+    path="delay 20ms loss 5% ecn rate 20mbit limit 200"
     transfer fentry dctcp
     path=$lossy
+    ip -n a route del 10.77.0.2 && ip -n b route del 10.77.0.1
 }
 run_kprobe_cubic() { transfer kprobe cubic; }
 run_kprobe_bbr() { transfer kprobe bbr; }

@@ -18,7 +18,7 @@ pub(crate) fn mptcp(run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// The second and third SYN brought data, which the server took.
+/// Two SYNs at least brought data, which the server took.
 pub(crate) fn fastopen(run: &Run) -> Result<()> {
     let db = exchanged(run, &["--sender", SENDER])?;
     ensure!(counter(run, "TCPFastOpenPassive")? >= 2, "no connection was opened fast");

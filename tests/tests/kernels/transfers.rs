@@ -33,7 +33,10 @@ pub(crate) fn bbr(run: &Run) -> Result<()> {
 /// The path marked segments, and dctcp took notice.
 pub(crate) fn dctcp(run: &Run) -> Result<()> {
     let db = whole(run)?;
-    ensure!(run.dropped()? > 0, "the path marked nothing");
+    // ECE without SYN: the receiver's echo
+    let echoes =
+        number(&db, &format!("SELECT count(*) FROM samples WHERE kind = 'ack' AND flags & 66 = 64 AND {OF_SENDER}"))?;
+    ensure!(echoes > 0, "the path marked nothing");
     if !is_described(run, &db, "dctcp")? {
         return Ok(());
     }
