@@ -1,6 +1,6 @@
 # Inside a machine of scripts/vm.sh: the network, and the steps that the runs share. A run's files are in $folder:
-# trace.db, trace.pcap, what was said (record.txt), its exit code (status), the queue's figures (qdisc.txt), and, where
-# the kernel lacks what the run is about, the reason (lacking.txt).
+# trace.db, trace.pcap, what was said (record.txt), its exit code (status), the queue's figures (qdisc.txt), how much of
+# what passed it was no TCP (icmpv6.txt), and, where the kernel lacks what the run is about, the reason (lacking.txt).
 
 # Namespaces a and b. Loss is that of a path; what netem's limit drops is lost in the sender's own queue.
 path="delay 20ms loss 1% rate 20mbit limit 200"
@@ -42,6 +42,16 @@ fresh_path() {
     tc -n a qdisc del dev va root 2>/dev/null
     # shellcheck disable=SC2086
     tc -n a qdisc add dev va root netem ${1:-$path}
+    icmpv6_before=$(icmpv6)
+}
+
+# Messages that IPv6 itself has sent through va: they pass the path too.
+icmpv6() { ip netns exec a awk '$1 == "Icmp6OutMsgs" { print $2 }' /proc/net/dev_snmp6/va; }
+
+# What the path has dropped since it was fresh, and how many of what passed it may have been no TCP.
+path_figures() {
+    tc -n a -s qdisc show dev va >"$folder/qdisc.txt"
+    echo $(($(icmpv6) - icmpv6_before)) >"$folder/icmpv6.txt"
 }
 
 # record BACKEND ARGUMENTS…: a recording in a of what passes port 5201, with its packets, on a fresh path.
@@ -52,5 +62,5 @@ record() {
     ip netns exec a tcpprobe record -w "$folder/trace.db" --backend "$backend" -i va --port 5201 "$@" \
         >"$folder/record.txt" 2>&1
     echo $? >"$folder/status"
-    tc -n a -s qdisc show dev va >"$folder/qdisc.txt"
+    path_figures
 }

@@ -9,7 +9,7 @@ nested() {
         tcpprobe record --port 5201 -w "$folder/tracepoint.db" --no-pcap --backend tracepoint -- \
         iperf3 --client "$1" --time 2 --congestion "$2" >"$folder/record.txt" 2>&1
     echo $? >"$folder/status"
-    tc -n a -s qdisc show dev va >"$folder/qdisc.txt"
+    path_figures
 }
 
 run_nested_ipv4() { nested 10.77.0.2 cubic; }

@@ -17,7 +17,7 @@ exchange() {
             traffic send --connect 10.77.0.2:5202 --bytes 1000000 --reply 200000 "$@" || exit 1
         done' dash "$@" >"$folder/record.txt" 2>&1
     echo $? >"$folder/status"
-    tc -n a -s qdisc show dev va >"$folder/qdisc.txt"
+    path_figures
     # where it was not reached, nothing will come any more
     kill $! 2>/dev/null
     wait $! 2>/dev/null

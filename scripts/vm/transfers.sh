@@ -43,7 +43,7 @@ run_failing() {
     tc -n a qdisc change dev va root netem loss 0% delay 20ms rate 20mbit limit 200
     wait $!
     echo $? >"$folder/status"
-    tc -n a -s qdisc show dev va >"$folder/qdisc.txt"
+    path_figures
 }
 
 # Is there a connection of a to port 5201 of which this condition of awk holds? (5: bytes in its queues, 7: timeouts in a

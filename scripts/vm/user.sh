@@ -13,7 +13,7 @@ as_user() {
         --backend "$2" -i va --port 5201 -- iperf3 --client 10.77.0.2 --time 2 --congestion cubic \
         >"$folder/record.txt" 2>&1
     echo $? >"$folder/status"
-    tc -n a -s qdisc show dev va >"$folder/qdisc.txt"
+    path_figures
 }
 
 # What `tcpprobe check` says to the user of the last run.

@@ -131,7 +131,12 @@ fn transfer(run: &Run) -> Result<Connection> {
                AND id NOT IN (SELECT sample_id FROM packets WHERE match IN ('exact', 'within'))"
         ),
     )?;
-    ensure!(unmatched == dropped, "{unmatched} transmissions without a packet, {dropped} dropped by the path");
+    // a router solicitation or the like may have been among what was dropped
+    let others: i64 = run.text("icmpv6.txt")?.parse().context("icmpv6.txt")?;
+    ensure!(
+        (dropped - others..=dropped).contains(&unmatched),
+        "{unmatched} transmissions without a packet, {dropped} dropped by the path, of {others} other frames at most"
+    );
     table::agrees(run, &db).context("docs/kernels.md is wrong")?;
     Ok(db)
 }
