@@ -13,8 +13,9 @@ run_fentry_cubic() {
     echo $? >"$folder/joined.status"
 }
 run_fentry_bbr() { transfer fentry bbr; }
-# What the path would lose it marks instead. iperf3 chooses dctcp when the SYNs are over, in which
-# ECN is agreed on: the routes choose it before.
+
+# What the path would lose it marks instead. iperf3 chooses dctcp when the SYNs are over, in which ECN is agreed on: the
+# routes choose it before.
 run_fentry_dctcp() {
     lossy=$path
     ip -n a route add 10.77.0.2 dev va congctl dctcp && ip -n b route add 10.77.0.1 dev vb congctl dctcp
@@ -23,6 +24,7 @@ run_fentry_dctcp() {
     path=$lossy
     ip -n a route del 10.77.0.2 && ip -n b route del 10.77.0.1
 }
+
 run_kprobe_cubic() { transfer kprobe cubic; }
 run_kprobe_bbr() { transfer kprobe bbr; }
 run_tracepoint_cubic() { transfer tracepoint cubic; }
