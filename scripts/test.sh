@@ -55,6 +55,8 @@ fi
 if ((failed > 0)); then
     echo "Failed:"
     printf '  %s\n' "${failures[@]}"
+    # and what each test said of it: of a long log often only the end is kept
+    awk '/^failures:$/ { inside = !inside; next } inside' "$log"
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
 ((failed == 0))
