@@ -117,6 +117,9 @@ pub(crate) struct JoinArgs {
     /// Threads to join with [default: one per processor]; the result is the same for any number
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) threads: Option<u16>,
+    /// Say what would be joined and leave the trace as it is
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
 }
 
 /// Run a query on a trace, which is opened read-only

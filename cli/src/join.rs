@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use tcpprobe_replay::join::{Joined, join};
+use tcpprobe_replay::capture::Capture;
+use tcpprobe_replay::join::{Batching, Joined, join_in_parts};
 use tcpprobe_trace::join::{ClockEstimate, JoinWriter, Match, Outcome, Translation};
 
 use crate::Outcome as Ended;
@@ -15,6 +16,9 @@ use crate::words::{count, counted, nanoseconds, percent, say};
 /// Translated flows beyond these are counted, not listed.
 const MOST_LINES: usize = 10;
 
+/// Of a capture of so many bytes rows are written while others are looked for.
+const LONG_BYTES: u64 = 1 << 20;
+
 pub(crate) fn run(args: &JoinArgs) -> Ended {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new()
@@ -23,19 +27,48 @@ pub(crate) fn run(args: &JoinArgs) -> Ended {
             .context("cannot start the threads")?;
     }
     tcpprobe_trace::upgrade(&args.trace)?;
+    let mut is_long = false;
+    for capture in &args.captures {
+        // before anything is written: is each of them a capture at all? A pipe can be read but once
+        match std::fs::metadata(capture) {
+            Ok(m) if !m.is_file() && !m.is_dir() => is_long = true,
+            file => {
+                Capture::open(capture)?;
+                is_long |= file.is_ok_and(|m| m.len() >= LONG_BYTES);
+            }
+        }
+    }
+    let mut writer = if args.dry_run { None } else { Some(JoinWriter::begin(&args.trace, is_long)?) };
     let mut joined = Vec::new();
     for capture in &args.captures {
-        joined.push(join(&args.trace, capture)?);
+        joined.push(match &mut writer {
+            None => join_in_parts(&args.trace, capture, Batching::default(), |_| Ok(()))?,
+            Some(writer) => written(writer, args, capture)?,
+        });
     }
-    let mut writer = JoinWriter::begin(&args.trace)?;
-    for j in &joined {
-        writer.write(&j.capture, j.packets.iter().copied())?;
+    if let Some(writer) = writer {
+        writer.commit()?;
     }
-    writer.commit()?;
     for (joined, path) in joined.iter().zip(&args.captures) {
         summary(joined, path);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Joins a capture and writes what is found while the join goes on.
+fn written(writer: &mut JoinWriter, args: &JoinArgs, capture: &Path) -> anyhow::Result<Joined> {
+    let path = std::path::absolute(capture).unwrap_or_else(|_| capture.to_owned());
+    let mut id = None;
+    let joined = join_in_parts(&args.trace, capture, Batching::default(), |part| {
+        let id = match id {
+            Some(id) => id,
+            None => *id.insert(writer.start(&path)?),
+        };
+        writer.add(id, part.packets.into_iter(), &part.packetless)
+    })?;
+    let id = id.map_or_else(|| writer.start(&path), Ok)?;
+    writer.finish(id, &joined.capture)?;
+    Ok(joined)
 }
 
 fn summary(joined: &Joined, path: &Path) {

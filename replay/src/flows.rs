@@ -11,7 +11,6 @@ use tcpprobe_trace::sample::{Kind, Phase};
 
 use crate::packet::{Packet, TcpFlags};
 use crate::seq::distance;
-use crate::sightings::FlowPacket;
 
 /// Farther than this from what a connection was doing, a packet is not of it (RFC 9293: windows are below 1 GiB).
 const FAR: u32 = 1 << 30;
@@ -22,6 +21,9 @@ const NEAR: u32 = 1 << 20;
 
 /// A packet is captured no longer than this before its flow's first sample or after the last, queues left aside.
 const NEAR_NS: i64 = 1_000_000;
+
+/// The flows, by position, whose sockets a packet's sender and receiver are.
+pub(crate) type Owners = [Option<u32>; 2];
 
 /// Local and remote address of a socket.
 type Key = (SocketAddr, SocketAddr);
@@ -42,7 +44,6 @@ pub(crate) struct Dealer<'a> {
     whereabouts: Vec<Option<Whereabouts>>,
     /// How far the capture's clock is ahead, as the latest SYN tells, ns.
     ahead_ns: i64,
-    dealt: Vec<Vec<FlowPacket>>,
 }
 
 impl<'a> Dealer<'a> {
@@ -51,8 +52,7 @@ impl<'a> Dealer<'a> {
         for (flow, i) in flows.iter().zip(0u32..) {
             by_address.entry((flow.local, flow.remote)).or_default().push(i);
         }
-        let dealt = vec![Vec::new(); flows.len()];
-        Dealer { flows, by_address, whereabouts: vec![None; flows.len()], ahead_ns: 0, dealt }
+        Dealer { flows, by_address, whereabouts: vec![None; flows.len()], ahead_ns: 0 }
     }
 
     /// Flows whose addresses others have too: their samples are needed to tell them apart.
@@ -60,27 +60,20 @@ impl<'a> Dealer<'a> {
         self.by_address.values().filter(|f| f.len() > 1).flatten().copied()
     }
 
-    /// The flows that have packets, by position, each with its own in the order of the capture.
-    pub(crate) fn dealt(self) -> Vec<(u32, Vec<FlowPacket>)> {
-        (0..).zip(self.dealt).filter(|(_, packets)| !packets.is_empty()).collect()
-    }
-
-    /// Gives a packet to the sockets that it belongs to. `samples` has those of [`Self::shared`].
-    pub(crate) fn deal(&mut self, index: u32, packet: &Packet, samples: &HashMap<u32, Vec<SampleRow>>) {
+    /// The sockets that a packet belongs to. `samples` has those of [`Self::shared`].
+    pub(crate) fn deal(&mut self, packet: &Packet, samples: &HashMap<u32, Vec<SampleRow>>) -> Owners {
         let source = SocketAddr::new(packet.src, packet.src_port);
         let destination = SocketAddr::new(packet.dst, packet.dst_port);
         let by_address = std::mem::take(&mut self.by_address);
-        for (key, is_out) in [((source, destination), true), ((destination, source), false)] {
-            let flow = match by_address.get(&key).map(Vec::as_slice) {
+        let owners = [((source, destination), true), ((destination, source), false)].map(|(key, is_out)| {
+            match by_address.get(&key).map(Vec::as_slice) {
                 None => None,
                 Some([only]) => Some(*only),
                 Some(several) => self.nearest(several, packet, is_out, samples),
-            };
-            if let Some(flow) = flow {
-                self.dealt[flow as usize].push(FlowPacket { index, is_out });
             }
-        }
+        });
         self.by_address = by_address;
+        owners
     }
 
     /// Of several flows with the same addresses the one that was at these sequence numbers.

@@ -1,21 +1,27 @@
-//! The join: from a trace and a capture to one row for each packet and recorded socket, in parallel over flows.
+//! The join: from a trace and a capture to one row for each packet and recorded socket, in parallel over batches of the
+//! capture and over flows.
 //!
-//! The rows are the same for any number of threads: flows are joined on their own, and their rows put in the order
-//! of the capture.
+//! The rows are the same for any number of threads: what a batch is follows from the capture. One of a single batch is
+//! joined as a whole.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod batch;
+mod driver;
+mod ledger;
+
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use rayon::prelude::*;
-use tcpprobe_trace::join::{CaptureRow, Match, Outcome, PacketRow, Reason, Unjoined};
-use tcpprobe_trace::reader::{FlowRow, SessionRow, TraceReader};
+use tcpprobe_trace::join::{CaptureRow, Match, Outcome, PacketRow, Reason};
+use tcpprobe_trace::reader::TraceReader;
 
-use crate::capture::{CaptureError, ReadSummary, read_tcp};
-use crate::clocks::Clocks;
-use crate::copies;
+use crate::batches::{self, Batcher};
+use crate::capture::{CaptureError, ReadSummary, TcpPackets};
 use crate::flows::Dealer;
-use crate::outcomes::Coverage;
-use crate::views::{Matching, account, by_flow};
+
+pub use crate::batches::Batching;
+
+use driver::Context;
 
 /// Why a join cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +30,18 @@ pub enum Error {
     /// The capture cannot be read.
     #[error(transparent)]
     Capture(#[from] CaptureError),
-    /// The trace cannot be read.
+    /// The trace cannot be read, or what was found cannot be kept.
     #[error(transparent)]
     Trace(#[from] tcpprobe_trace::Error),
+}
+
+impl From<batches::Error> for Error {
+    fn from(error: batches::Error) -> Error {
+        match error {
+            batches::Error::Capture(e) => Error::Capture(e),
+            batches::Error::Trace(e) => Error::Trace(e),
+        }
+    }
 }
 
 /// A capture joined to a trace.
@@ -46,126 +61,51 @@ pub struct Joined {
     pub flows_left_out: u64,
 }
 
-/// Joins a capture to a trace; changes neither.
-pub fn join(trace: &Path, capture: &Path) -> Result<Joined, Error> {
+/// What a join finds, a part after the other.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// A row for each packet and recorded socket, by frame number. A connection's are behind those of the parts before.
+    pub packets: Vec<PacketRow>,
+    /// Samples without a packet of flows that the capture has, but for those outside its time; by sample.
+    pub packetless: Vec<(i64, Outcome)>,
+}
+
+/// Joins a capture to a trace; changes neither. All that was found is in memory then.
+///
+/// # Errors
+/// The capture or the trace cannot be read.
+pub fn join(trace: &Path, capture: &Path, batching: Batching) -> Result<Joined, Error> {
+    let mut all = Part::default();
+    let mut joined = join_in_parts(trace, capture, batching, |part| {
+        all.packets.extend(part.packets);
+        all.packetless.extend(part.packetless);
+        Ok(())
+    })?;
+    all.packetless.sort_unstable();
+    all.packets.par_sort_unstable_by_key(|r| (r.number, r.flow_id, !r.is_out));
+    (joined.packets, joined.capture.packetless) = (all.packets, all.packetless);
+    Ok(joined)
+}
+
+/// [`join`] without keeping rows: `take` gets them while the join goes on. What is returned has none.
+///
+/// # Errors
+/// As there, or what `take` says.
+pub fn join_in_parts(
+    trace: &Path,
+    capture: &Path,
+    batching: Batching,
+    mut take: impl FnMut(Part) -> tcpprobe_trace::Result<()>,
+) -> Result<Joined, Error> {
     let reader = TraceReader::open(trace)?;
     let flows = reader.flows()?;
-    let (mut packets, read) = read_tcp(capture)?;
-
-    let mut dealer = Dealer::new(&flows);
+    let source = TcpPackets::open(capture)?;
+    let dealer = Dealer::new(&flows);
     let mut shared = HashMap::new();
     for flow in dealer.shared().collect::<Vec<_>>() {
         shared.insert(flow, reader.samples(flows[flow as usize].id)?);
     }
-    for (packet, index) in packets.iter().zip(0u32..) {
-        dealer.deal(index, packet, &shared);
-    }
-    drop(shared);
-
-    let matching = Matching { trace, flows: &flows, copies: copies::are_usual(&packets) };
-    let mut views = matching.by_address(&packets, dealer.dealt())?;
-    let translated = matching.translate(&mut packets, &mut views)?;
-    let every = views.par_iter().flat_map_iter(|v| v.matched.delays(&packets, &v.packets));
-    let clocks = Clocks::estimate(every.collect());
-    views.par_iter_mut().for_each(|v| v.matched.doubt(&packets, &v.packets, &clocks));
-    let coverage = Coverage {
-        span_ns: read.first_ts_ns.zip(read.last_ts_ns),
-        whole: is_whole(capture, &read, &reader.sessions()?),
-    };
-    let accounts: Vec<_> = by_flow(&views)
-        .into_par_iter()
-        .map(|of_flow| {
-            let flow = &flows[of_flow[0].flow as usize];
-            (flow.id, account(flow, &of_flow, &packets, &clocks, coverage))
-        })
-        .collect();
-    let mut rows: Vec<PacketRow> = Vec::new();
-    let mut samples = BTreeMap::new();
-    let mut packetless = Vec::new();
-    let mut seen = HashSet::new();
-    for (flow, account) in accounts {
-        seen.insert(flow);
-        rows.extend(account.rows);
-        samples.extend(account.samples.into_iter().map(|(outcome, n)| ((flow, outcome), n)));
-        packetless.extend(account.packetless);
-    }
-    rows.par_sort_unstable_by_key(|r| (r.number, r.flow_id, !r.is_out));
-    for (flow, n) in reader.samples_by_flow()? {
-        if !seen.contains(&flow) {
-            samples.insert((flow, Outcome::FlowNotCaptured), n);
-        }
-    }
-    packetless.sort_unstable();
-
-    let mut counts = BTreeMap::new();
-    for row in &rows {
-        *counts.entry((row.matched, row.reason)).or_insert(0) += 1;
-    }
-    // a packet of two recorded sockets counts once
-    let of_recorded_flows = rows.chunk_by(|a, b| a.number == b.number).count() as u64;
-    let unknown = read.tcp_packets - of_recorded_flows - translated.undecided - translated.left_out;
-    let rest = [
-        (Unjoined::NoRecordedFlow, unknown),
-        (Unjoined::SeveralFlows, translated.undecided),
-        (Unjoined::NotCompared, translated.left_out),
-    ];
-    let mut capture = capture_row(capture, &read, &flows, &rows, &rest);
-    capture.translations = translated.rows;
-    capture.clock = clocks.row(read.first_ts_ns.unwrap_or(0));
-    capture.samples = samples;
-    capture.packetless = packetless;
-    let flows_left_out = translated.flows_left_out;
-    Ok(Joined { capture, read, packets: rows, counts, of_recorded_flows, flows_left_out })
-}
-
-/// Has this capture all that came to it? `record` knows of its own, and a file may say so itself.
-fn is_whole(path: &Path, read: &ReadSummary, sessions: &[SessionRow]) -> bool {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let own = sessions.iter().find(|s| s.capture_path.as_ref() == Some(&path));
-    let dropped = own.and_then(|s| s.capture_dropped);
-    // not their sum: counters of a damaged file may go around to 0
-    let file = read.capture.if_dropped.zip(read.capture.os_dropped).map(|(a, b)| a.max(b));
-    dropped.or(file) == Some(0) && read.capture.truncated.is_none()
-}
-
-fn capture_row(
-    path: &Path,
-    read: &ReadSummary,
-    flows: &[FlowRow],
-    rows: &[PacketRow],
-    rest: &[(Unjoined, u64)],
-) -> CaptureRow {
-    let session_of: HashMap<i64, i64> = flows.iter().map(|f| (f.id, f.session_id)).collect();
-    let mut sessions: BTreeMap<i64, u64> = BTreeMap::new();
-    let mut joined = 0;
-    let mut last = None;
-    for row in rows {
-        *sessions.entry(session_of[&row.flow_id]).or_insert(0) += 1;
-        // a packet with two rows counts once
-        if row.matched != Match::None && last != Some(row.number) {
-            joined += 1;
-            last = Some(row.number);
-        }
-    }
-    let mut unjoined: BTreeMap<String, u64> = BTreeMap::new();
-    let skipped = read.skipped.iter().map(|(reason, &n)| (reason.as_str(), n));
-    let rest = rest.iter().map(|(reason, n)| (reason.name(), *n)).chain([("not TCP", read.not_tcp)]);
-    for (reason, n) in skipped.chain(rest).filter(|(_, n)| *n > 0) {
-        unjoined.insert(reason.to_owned(), n);
-    }
-    CaptureRow {
-        path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
-        session_id: sessions.iter().max_by_key(|(id, n)| (**n, std::cmp::Reverse(**id))).map(|(id, _)| *id),
-        link_type: read.capture.link_type.map_or(0, |l| l.0),
-        snaplen: read.capture.snaplen.unwrap_or(0),
-        packets: read.capture.packets,
-        tcp_packets: read.tcp_packets,
-        joined,
-        clock: None,
-        truncated: read.capture.truncated.is_some(),
-        unjoined,
-        translations: Vec::new(),
-        samples: BTreeMap::new(),
-        packetless: Vec::new(),
-    }
+    let context = Context::new(trace, capture, &flows, &reader.sessions()?);
+    let batcher = Batcher::new(source, dealer, shared, batching, Box::new(|| context.landmarks()));
+    driver::run(&context, &reader, batcher, &mut take)
 }

@@ -5,6 +5,7 @@
 //! logs, [`export`] the reverse. But for [`live`] everything runs without root, on any system. Must not know BPF or the
 //! terminal.
 
+mod batches;
 pub mod capture;
 mod clocks;
 mod copies;
@@ -22,6 +23,7 @@ mod order;
 mod outcomes;
 pub mod packet;
 mod pieces;
+mod readers;
 mod rebuild;
 mod reconstruct;
 mod scoreboard;
@@ -31,6 +33,7 @@ mod sightings;
 mod spans;
 mod stamps;
 mod times;
+mod tracks;
 mod translation;
 mod turns;
 mod views;

@@ -2,7 +2,7 @@
 //!
 //! Must not know files or how packets were matched.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use tcpprobe_trace::join::Outcome;
 use tcpprobe_trace::reader::SampleRow;
@@ -24,8 +24,7 @@ pub(crate) struct Coverage {
     pub(crate) whole: bool,
 }
 
-/// The outcomes of a flow's samples: how many of each, and which sample is without a packet for a reason other than
-/// the capture's time.
+/// The outcomes of a flow's samples of segments, by id.
 pub(crate) fn outcomes(
     samples: &[SampleRow],
     all: &[Packet],
@@ -33,7 +32,7 @@ pub(crate) fn outcomes(
     found: &[Found],
     clocks: &Clocks,
     coverage: Coverage,
-) -> (BTreeMap<Outcome, u64>, Vec<(i64, Outcome)>) {
+) -> Vec<(i64, Outcome)> {
     let joined = joined(samples, all, packets, found);
     let undecided = [false, true].map(|is_out| Undecided::new(is_out, all, packets, found));
     let at_sender = coverage.whole && is_at_the_sender(samples, all, packets, found);
@@ -41,12 +40,9 @@ pub(crate) fn outcomes(
         let of = || (0..samples.len()).filter(|&i| joined[i] && samples[i].kind.is_out() == is_out);
         of().min().zip(of().max())
     });
-    let mut counts = BTreeMap::new();
-    let mut packetless = Vec::new();
+    let mut outcomes = Vec::new();
     for (i, s) in samples.iter().enumerate() {
-        let before = i.checked_sub(1).map(|b| &samples[b]);
-        let fails =
-            failed(s, samples.get(i + 1)) || never_sent(s, before) || (s.error != 0 && s.phase == Phase::Transmit);
+        let fails = fails(samples, i);
         let is_out = s.kind.is_out();
         if !(serves(samples, i, is_out) || fails) {
             continue;
@@ -64,12 +60,30 @@ pub(crate) fn outcomes(
         } else {
             Outcome::NotCaptured
         };
-        *counts.entry(outcome).or_insert(0) += 1;
-        if !matches!(outcome, Outcome::Joined | Outcome::OutsideCapture) {
-            packetless.push((s.id, outcome));
-        }
+        outcomes.push((s.id, outcome));
     }
-    (counts, packetless)
+    outcomes
+}
+
+/// The outcomes of samples that no packets of their flow are near to.
+pub(crate) fn outcomes_beyond(samples: &[SampleRow], clocks: &Clocks, coverage: Coverage) -> Vec<(i64, Outcome)> {
+    let outcome = |i: usize| {
+        let s = &samples[i];
+        let fails = fails(samples, i);
+        let outcome = match fails {
+            true => Outcome::FailedLocally,
+            false if is_outside(s.ts_ns, clocks, coverage) => Outcome::OutsideCapture,
+            false => Outcome::NotCaptured,
+        };
+        (serves(samples, i, s.kind.is_out()) || fails).then_some((s.id, outcome))
+    };
+    (0..samples.len()).filter_map(outcome).collect()
+}
+
+/// Could the segment of a sample not be sent?
+fn fails(samples: &[SampleRow], i: usize) -> bool {
+    let (s, before) = (&samples[i], i.checked_sub(1).map(|b| &samples[b]));
+    failed(s, samples.get(i + 1)) || never_sent(s, before) || (s.error != 0 && s.phase == Phase::Transmit)
 }
 
 /// Which samples have a packet, those among them that a packet was merged of.

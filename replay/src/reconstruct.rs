@@ -26,9 +26,20 @@ const SAME_WIRE_NS: i64 = 80_000;
 /// No more ACKs than these wait for an application.
 const MOST_MERGED: u16 = 64;
 
+/// The samples of a flow, or those of a part of its life.
+pub(crate) struct Samples {
+    /// By serial.
+    pub(crate) rows: Vec<SampleRow>,
+    /// Is its first one among them, and its last one?
+    pub(crate) begins: bool,
+    pub(crate) ends: bool,
+}
+
 /// A flow's packets with their matches.
 pub(crate) struct Matched {
     pub(crate) samples: Vec<SampleRow>,
+    /// Is the flow's last sample among them?
+    ends: bool,
     /// For each packet its sample.
     pub(crate) found: Vec<Found>,
     holes_before: Vec<u32>,
@@ -38,20 +49,22 @@ pub(crate) struct Matched {
 /// Finds the samples of a flow's packets. `copies`: does the capture show packets more than once?
 pub(crate) fn match_flow(
     flow: &FlowRow,
-    samples: Vec<SampleRow>,
+    samples: Samples,
     all: &[Packet],
     packets: &[FlowPacket],
     copies: bool,
 ) -> Matched {
-    let holes_before = holes_before(&samples);
+    let Samples { rows: samples, begins, ends } = samples;
+    let holes_before = holes_before(&samples, begins);
     let mut found = vec![Found::Nothing(Reason::NotSampled); packets.len()];
     let directions = [true, false].map(|is_out| Direction::new(is_out, &samples, all, packets));
     let sparse = flow.sampled == Sampled::Changes;
     let holes =
         directions.each_ref().map(|d| d.of_samples.iter().map(|&i| holes_before[i as usize]).collect::<Vec<_>>());
-    let from_begin = samples.first().is_some_and(|s| s.kind == Kind::State || s.flags & TcpFlags::SYN.0 != 0);
+    let from_begin = begins && samples.first().is_some_and(|s| s.kind == Kind::State || s.flags & TcpFlags::SYN.0 != 0);
+    let to_end = flow.closed && ends;
     let matchers = [0, 1].map(|i| {
-        let completeness = Completeness { holes_before: &holes[i], sparse, copies, from_begin, to_end: flow.closed };
+        let completeness = Completeness { holes_before: &holes[i], sparse, copies, from_begin, to_end };
         Matcher::new(i == 0, &directions[i].captured, &directions[i].sampled, completeness)
     });
     let usual = matchers.each_ref().map(Matcher::usual_delays);
@@ -72,7 +85,7 @@ pub(crate) fn match_flow(
     if ids_tell {
         merge_acks(&samples, all, packets, &mut found);
     }
-    Matched { samples, found, holes_before, copies }
+    Matched { samples, ends, found, holes_before, copies }
 }
 
 /// Was the capture taken at the socket's own host? Then nothing but a moment lies between the fastest packets of both
@@ -161,17 +174,20 @@ fn is_below(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
-/// The rows of a flow's packets, in the order of the capture.
+/// The smallest delay of what was received and of what was sent, less the clocks' difference, ns: that delays vary from.
+pub(crate) type Least = [Option<i64>; 2];
+
+/// The rows of a flow's packets, in the order of the capture, and what their delays vary from.
 pub(crate) fn rows(
     flow: &FlowRow,
     matched: &Matched,
     all: &[Packet],
     packets: &[FlowPacket],
     clocks: &Clocks,
-) -> Vec<PacketRow> {
-    let Matched { samples, found, holes_before, copies } = matched;
+) -> (Vec<PacketRow>, Least) {
+    let Matched { samples, ends, found, holes_before, copies } = matched;
     let around = neighbours(packets, found);
-    let ends = Ends::of(flow, samples);
+    let ends = Ends::of(flow.closed && *ends, samples);
     let made_it = ends.accepted.then(|| last_of_handshake(samples, all, packets, found)).flatten();
     let copies = copies::number(all, packets, found, *copies);
     let known = rebuild(samples, all, packets, found, clocks, flow, &copies);
@@ -208,8 +224,8 @@ pub(crate) fn rows(
             row
         })
         .collect();
-    vary(&mut rows, samples, found, clocks);
-    rows
+    let least = vary(&mut rows, samples, found, clocks);
+    (rows, least)
 }
 
 fn bare(flow_id: i64, p: &Packet, is_out: bool) -> PacketRow {
@@ -237,20 +253,21 @@ fn bare(flow_id: i64, p: &Packet, is_out: bool) -> PacketRow {
 }
 
 /// Delays less the clocks' difference and the smallest of their direction (RFC 5481 §4.2).
-fn vary(rows: &mut [PacketRow], samples: &[SampleRow], found: &[Found], clocks: &Clocks) {
+fn vary(rows: &mut [PacketRow], samples: &[SampleRow], found: &[Found], clocks: &Clocks) -> Least {
     // what is received passes the tap before it is sampled: its delay counts the other way round
     let delay = |row: &PacketRow, f: &Found| {
         let offset_ns = clocks.offset_at_sample_ns(samples[f.sample()? as usize].ts_ns)?;
         let delay_ns = row.delay_ns?.checked_sub(offset_ns)?;
         Some(if row.is_out { delay_ns } else { -delay_ns })
     };
-    for is_out in [true, false] {
+    [false, true].map(|is_out| {
         let of = rows.iter().zip(found).filter(|(r, _)| r.is_out == is_out);
-        let Some(least) = of.filter_map(|(r, f)| delay(r, f)).min() else { continue };
+        let least = of.filter_map(|(r, f)| delay(r, f)).min()?;
         for (row, f) in rows.iter_mut().zip(found).filter(|(r, _)| r.is_out == is_out) {
             row.delay_variation_ns = delay(row, f).map(|d| d - least);
         }
-    }
+        Some(least)
+    })
 }
 
 /// The ACK that made the socket of a connection that was accepted, where it has no sample of its own: the first sample is
@@ -318,11 +335,11 @@ struct Ends {
 }
 
 impl Ends {
-    fn of(flow: &FlowRow, samples: &[SampleRow]) -> Ends {
+    fn of(closed: bool, samples: &[SampleRow]) -> Ends {
         let accepted = samples.first().is_some_and(|s| s.kind == Kind::State && s.serial == 1);
         let answered = samples.first().is_some_and(|s| s.kind.is_out() && s.flags & SYN_ACK == SYN_ACK);
         let last_named = samples.iter().rposition(|s| s.has_segment);
-        let closed_ns = samples.last().filter(|_| flow.closed).map(|s| s.ts_ns);
+        let closed_ns = samples.last().filter(|_| closed).map(|s| s.ts_ns);
         // who closed first and saw the peer's FIN leaves a small socket behind (RFC 9293 §3.6)
         let states: Vec<u8> = samples.iter().filter_map(|s| s.sk_state).collect();
         let before_close = states.iter().rev().find(|&&s| s != TCP_CLOSE);

@@ -35,10 +35,11 @@ impl Direction {
     }
 }
 
-/// For each sample the number of holes in the serials before it; the first sample of a flow has the serial 1.
-pub(crate) fn holes_before(samples: &[SampleRow]) -> Vec<u32> {
+/// For each sample the number of holes in the serials before it; the first sample of a flow has the serial 1. `begins`:
+/// are these samples the flow's from its first one on?
+pub(crate) fn holes_before(samples: &[SampleRow], begins: bool) -> Vec<u32> {
     let mut holes = 0;
-    let mut expected = 1;
+    let mut expected = samples.first().filter(|_| !begins).map_or(1, |s| s.serial);
     samples
         .iter()
         .map(|s| {

@@ -16,11 +16,12 @@ use std::net::SocketAddr;
 use tcpprobe_trace::join::Translation;
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
 
+use crate::flows::Owners;
 use crate::packet::{Packet, SackBlocks, TcpFlags};
 use crate::sightings::FlowPacket;
 use agreement::agreement;
 use choice::{Choice, Fit, choose};
-use connections::{Connection, Owners, connections};
+use connections::{Connection, connections};
 use index::Index;
 
 /// Flags of segments at whose ends an application's write, or the stream itself, begins or ends.
@@ -97,14 +98,15 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    pub(crate) fn row(&self, flow: &FlowRow) -> Translation {
+    /// `packets`: how many of its packets are counted.
+    pub(crate) fn row(&self, flow: &FlowRow, packets: u64) -> Translation {
         Translation {
             flow_id: flow.id,
             local: self.addresses.0,
             remote: self.addresses.1,
             seq_shift: self.shifts.own,
             peer_seq_shift: self.shifts.peer,
-            packets: self.packets.len() as u64,
+            packets,
         }
     }
 }

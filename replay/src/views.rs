@@ -5,26 +5,30 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
-use std::path::Path;
 
 use rayon::prelude::*;
 use tcpprobe_trace::join::{Outcome, PacketRow, Translation};
-use tcpprobe_trace::reader::{FlowRow, SampleRow, TraceReader};
+use tcpprobe_trace::reader::{FlowRow, SampleRow};
 
+use crate::batches::follow;
 use crate::clocks::Clocks;
 use crate::copies;
 use crate::incarnations;
 use crate::matching::Found;
 use crate::outcomes::{Coverage, outcomes};
 use crate::packet::Packet;
-use crate::reconstruct::{Matched, match_flow, rows};
+use crate::readers::{Counts, Readers};
+use crate::reconstruct::{Least, Matched, Samples, match_flow, rows};
 use crate::sightings::{FlowPacket, serves};
+use crate::tracks::{Landmarks, Track};
 use crate::translation::{self, Search, Shifts, Shown};
 
 /// Flows that lived farther than this from a capture are not looked for in it: no clock is set as wrong by accident.
 const ANOTHER_DAY_NS: i64 = 26 * 3_600_000_000_000;
 /// So many samples of flows that the capture does not have by their addresses are read to look for them.
 const MOST_SAMPLES: u64 = 20_000_000;
+/// In one batch of several.
+const MOST_SAMPLES_A_BATCH: u64 = 1_000_000;
 /// So many packets of a direction without a sample say that they are not what their addresses say.
 const MISFITS: usize = 3;
 
@@ -35,6 +39,8 @@ pub(crate) struct View {
     pub(crate) packets: Vec<FlowPacket>,
     pub(crate) matched: Matched,
     shifts: Shifts,
+    /// Ids of the first and the last sample that were asked for.
+    pub(crate) asked: (i64, i64),
 }
 
 /// What was found under other addresses or numbers.
@@ -51,11 +57,47 @@ pub(crate) struct Translated {
 
 /// What flows are matched with.
 pub(crate) struct Matching<'a> {
-    pub(crate) trace: &'a Path,
+    pub(crate) readers: &'a Readers<'a>,
     pub(crate) flows: &'a [FlowRow],
+    pub(crate) counts: &'a Counts,
     /// Does the capture show packets more than once?
     pub(crate) copies: bool,
+    /// Which of the packets are the batch's own.
+    pub(crate) own: &'a [bool],
+    /// Where a batch's samples are; `None`: it is the whole capture.
+    pub(crate) places: Option<Places<'a>>,
 }
+
+/// Where in a trace the samples of a batch are.
+#[derive(Clone, Copy)]
+pub(crate) struct Places<'a> {
+    pub(crate) landmarks: &'a Landmarks,
+    /// Where the flows were before its first packet.
+    pub(crate) tracks: &'a HashMap<u32, Track>,
+    /// Flows that the capture has shown by their addresses up to its end.
+    pub(crate) shown: &'a [bool],
+}
+
+impl Places<'_> {
+    /// The ids of the first and the last sample of a flow that these packets need.
+    fn between(&self, flow: u32, all: &[Packet], packets: &[FlowPacket]) -> (i64, i64) {
+        let mut tracks: HashMap<u32, Track> = HashMap::new();
+        let mut from = self.tracks.get(&flow).copied();
+        tracks.extend(from.map(|t| (flow, t)));
+        for packet in packets {
+            let owners = if packet.is_out { [Some(flow), None] } else { [None, Some(flow)] };
+            follow(&mut tracks, self.landmarks, &all[packet.index as usize], owners);
+            from = from.or(tracks.get(&flow).copied());
+        }
+        match from.zip(tracks.get(&flow)) {
+            Some((from, to)) => self.landmarks.between(flow, from, *to),
+            None => EVERY,
+        }
+    }
+}
+
+/// All samples of a flow.
+const EVERY: (i64, i64) = (i64::MIN, i64::MAX);
 
 impl Matching<'_> {
     /// Matches flows by themselves, each with the packets that have its addresses.
@@ -68,22 +110,19 @@ impl Matching<'_> {
     }
 
     fn views(&self, all: &[Packet], dealt: Vec<(u32, Vec<FlowPacket>, Shifts)>) -> tcpprobe_trace::Result<Vec<View>> {
-        let each = dealt.into_par_iter().map_init(
-            // a connection to the trace for each thread: SQLite's are not shared
-            || TraceReader::open(self.trace),
-            |reader, (flow, packets, shifts)| {
-                let sacks = |p: &FlowPacket| !p.is_out && !all[p.index as usize].sack.is_empty();
-                // of what was acknowledged before the capture began only the samples know
-                let begins_late = packets.first().is_some_and(|p| !all[p.index as usize].flags.syn());
-                let is_sacked = begins_late || packets.iter().any(sacks);
-                let samples = self.samples(reader, flow, is_sacked)?;
-                let mut matched = match_flow(self.row(flow), samples, all, &packets, self.copies);
-                let (own, found) = incarnations::own(&matched.samples, all, &packets, &matched.found);
-                let (packets, found) = (own.into_owned(), found.into_owned());
-                matched.found = found;
-                Ok(View { flow, packets, matched, shifts })
-            },
-        );
+        let each = dealt.into_par_iter().map(|(flow, packets, shifts)| {
+            let sacks = |p: &FlowPacket| !p.is_out && !all[p.index as usize].sack.is_empty();
+            // of what was acknowledged before the capture began only the samples know
+            let begins_late = packets.first().is_some_and(|p| !all[p.index as usize].flags.syn());
+            let is_sacked = begins_late || packets.iter().any(sacks);
+            let asked = self.places.map_or(EVERY, |places| places.between(flow, all, &packets));
+            let samples = self.samples(flow, asked, is_sacked)?;
+            let mut matched = match_flow(self.row(flow), samples, all, &packets, self.copies);
+            let (own, found) = incarnations::own(&matched.samples, all, &packets, &matched.found);
+            let (packets, found) = (own.into_owned(), found.into_owned());
+            matched.found = found;
+            Ok(View { flow, packets, matched, shifts, asked })
+        });
         let mut views: Vec<View> = each.collect::<tcpprobe_trace::Result<_>>()?;
         views.retain(|v| !v.packets.is_empty());
         Ok(views)
@@ -93,26 +132,16 @@ impl Matching<'_> {
         &self.flows[flow as usize]
     }
 
-    /// The samples of a flow; `is_sacked`: also what its peer selectively acknowledged.
-    fn samples(
-        &self,
-        reader: &tcpprobe_trace::Result<TraceReader>,
-        flow: u32,
-        is_sacked: bool,
-    ) -> tcpprobe_trace::Result<Vec<SampleRow>> {
-        let again;
-        let reader = match reader {
-            Ok(reader) => reader,
-            Err(_) => {
-                again = TraceReader::open(self.trace)?;
-                &again
+    /// The samples of a flow between two ids; `is_sacked`: also what its peer selectively acknowledged.
+    fn samples(&self, flow: u32, (first, last): (i64, i64), is_sacked: bool) -> tcpprobe_trace::Result<Samples> {
+        let rows = self.readers.read(|reader| {
+            let mut rows = reader.samples_between(self.row(flow).id, first, last)?;
+            if is_sacked {
+                reader.read_sacked(self.row(flow).id, &mut rows)?;
             }
-        };
-        let mut samples = reader.samples(self.row(flow).id)?;
-        if is_sacked {
-            reader.read_sacked(self.row(flow).id, &mut samples)?;
-        }
-        Ok(samples)
+            Ok(rows)
+        })?;
+        Ok(Samples { rows, begins: first == i64::MIN, ends: last == i64::MAX })
     }
 
     /// Looks for flows under other addresses and numbers. Packets whose numbers were shifted are added to the capture's
@@ -131,10 +160,9 @@ impl Matching<'_> {
             .flat_map_iter(|v| search.fits(v.flow, self.row(v.flow), &v.matched.samples, shown[&v.flow]))
             .collect();
         let (absent, flows_left_out) = self.absent(all, &shown)?;
-        let of_absent = absent.par_iter().map_init(
-            || TraceReader::open(self.trace),
-            |reader, &flow| Ok(search.fits(flow, self.row(flow), &self.samples(reader, flow, false)?, Shown::Not)),
-        );
+        let of_absent = absent
+            .par_iter()
+            .map(|&flow| Ok(search.fits(flow, self.row(flow), &self.samples(flow, EVERY, false)?.rows, Shown::Not)));
         let of_absent: tcpprobe_trace::Result<Vec<_>> = of_absent.collect();
         fits.extend(of_absent?.into_iter().flatten());
         let (mut found, undecided) = search.decide(fits);
@@ -145,11 +173,12 @@ impl Matching<'_> {
         // of a flow that has these addresses, and other numbers, they may be as little as of any other one
         let mut of_several = 0;
         for c in undecided.iter().map(|&c| &connections[c as usize]).filter(|c| c.owners == [None; 2]) {
-            of_several += c.packets.len() as u64;
+            of_several += c.packets.iter().filter(|p| self.is_own(p.index)).count() as u64;
             taken.extend(c.packets.iter().flat_map(|p| [(p.index, true), (p.index, false)]));
         }
         let mut changed = release(views, &taken);
-        let rows = found.iter().map(|f| f.row(self.row(f.flow))).collect();
+        let own = |f: &translation::Found| f.packets.iter().filter(|p| self.is_own(p.index)).count() as u64;
+        let rows = found.iter().map(|f| f.row(self.row(f.flow), own(f))).filter(|t| t.packets > 0).collect();
         for mut f in found {
             if f.shifts != Shifts::default() {
                 for packet in &mut f.packets {
@@ -168,8 +197,12 @@ impl Matching<'_> {
             false => views.iter().flat_map(|v| &v.packets).map(|p| p.index).collect(),
         };
         let unknown = beyond.iter().filter(|c| c.owners == [None; 2]).flat_map(|c| &c.packets);
-        let left_out = unknown.filter(|p| !with_row.contains(&p.index)).count() as u64;
+        let left_out = unknown.filter(|p| self.is_own(p.index) && !with_row.contains(&p.index)).count() as u64;
         Ok(Translated { rows, undecided: of_several, left_out, flows_left_out })
+    }
+
+    fn is_own(&self, index: u32) -> bool {
+        self.own.get(index as usize).is_some_and(|own| *own)
     }
 
     fn addresses(&self, flow: u32) -> (SocketAddr, SocketAddr) {
@@ -181,17 +214,18 @@ impl Matching<'_> {
     fn absent(&self, all: &[Packet], shown: &HashMap<u32, Shown>) -> tcpprobe_trace::Result<(Vec<u32>, u64)> {
         let times = || all.iter().filter_map(|p| p.ts_ns);
         let span = times().min().zip(times().max());
-        let counts: HashMap<i64, u64> = TraceReader::open(self.trace)?.samples_by_flow()?.into_iter().collect();
+        let most = if self.places.is_some() { MOST_SAMPLES_A_BATCH } else { MOST_SAMPLES };
+        let elsewhere = |flow: u32| self.places.is_some_and(|p| p.shown.get(flow as usize).is_some_and(|s| *s));
         let (mut absent, mut left_out, mut samples) = (Vec::new(), 0, 0);
         for (row, flow) in self.flows.iter().zip(0u32..) {
             let near = span.is_none_or(|(first, last)| {
                 row.first_ns.saturating_sub(last) < ANOTHER_DAY_NS && first.saturating_sub(row.last_ns) < ANOTHER_DAY_NS
             });
-            if shown.contains_key(&flow) || !near {
+            if shown.contains_key(&flow) || elsewhere(flow) || !near {
                 continue;
             }
-            samples += counts.get(&row.id).copied().unwrap_or(0);
-            if samples <= MOST_SAMPLES { absent.push(flow) } else { left_out += 1 }
+            samples += self.counts.of(self.readers, row.id)?;
+            if samples <= most { absent.push(flow) } else { left_out += 1 }
         }
         Ok((absent, left_out))
     }
@@ -239,43 +273,79 @@ impl View {
     }
 
     /// Its rows, with the numbers that the capture has.
-    pub(crate) fn rows(&self, flow: &FlowRow, all: &[Packet], clocks: &Clocks) -> Vec<PacketRow> {
-        let mut rows = rows(flow, &self.matched, all, &self.packets, clocks);
+    pub(crate) fn rows(&self, flow: &FlowRow, all: &[Packet], clocks: &Clocks) -> (Vec<PacketRow>, Least) {
+        let (mut rows, least) = rows(flow, &self.matched, all, &self.packets, clocks);
         for (row, packet) in rows.iter_mut().zip(&self.packets) {
             let shifted = self.shifts.forth(&all[packet.index as usize], packet.is_out);
             (row.seq, row.ack) = (shifted.seq, shifted.ack);
         }
-        rows
+        (rows, least)
     }
 }
 
 /// What a capture tells of a flow.
 pub(crate) struct Account {
     pub(crate) rows: Vec<PacketRow>,
-    /// What became of its samples, and which have no packet.
-    pub(crate) samples: BTreeMap<Outcome, u64>,
-    pub(crate) packetless: Vec<(i64, Outcome)>,
+    /// What their delays vary from; nothing where that is not the same for all.
+    pub(crate) least: Least,
+    /// What became of its samples, by id.
+    pub(crate) outcomes: Vec<(i64, Outcome)>,
+    /// Ids of the first and the last sample that were looked at.
+    pub(crate) asked: (i64, i64),
 }
 
 /// The account of a flow, from all its views: a packet seen before and behind a translation is one.
 pub(crate) fn account(flow: &FlowRow, views: &[&View], all: &[Packet], clocks: &Clocks, coverage: Coverage) -> Account {
-    let mut rows: Vec<PacketRow> = views.iter().flat_map(|v| v.rows(flow, all, clocks)).collect();
-    let mut every: Vec<(FlowPacket, Found, usize)> = Vec::with_capacity(rows.len());
+    let (mut rows, mut least) = (Vec::new(), Least::default());
     for view in views {
-        let from = every.len();
-        every.extend(view.packets.iter().zip(&view.matched.found).zip(from..).map(|((p, f), row)| (*p, *f, row)));
+        let (of_view, of_its) = view.rows(flow, all, clocks);
+        rows.extend(of_view);
+        least = if views.len() == 1 { of_its } else { least };
     }
-    every.sort_by_key(|(p, _, _)| all[p.index as usize].number);
+    let mut every: Vec<(FlowPacket, Found, usize, usize)> = Vec::with_capacity(rows.len());
+    for (view, at) in views.iter().zip(0..) {
+        let from = every.len();
+        every.extend(view.packets.iter().zip(&view.matched.found).zip(from..).map(|((p, f), row)| (*p, *f, row, at)));
+    }
+    every.sort_by_key(|(p, ..)| all[p.index as usize].number);
+    let of: Vec<usize> = every.iter().map(|e| e.3).collect();
     let packets: Vec<FlowPacket> = every.iter().map(|e| e.0).collect();
     let found: Vec<Found> = every.iter().map(|e| e.1).collect();
     if views.len() > 1 {
-        for (copy, (_, _, row)) in copies::number(all, &packets, &found, true).into_iter().zip(every) {
+        for (copy, (_, _, row, _)) in copies::number(all, &packets, &found, true).into_iter().zip(every) {
             rows[row].copy = copy;
         }
     }
-    let samples = views.first().map_or(&[][..], |v| &v.matched.samples);
-    let (samples, packetless) = outcomes(samples, all, &packets, &found, clocks, coverage);
-    Account { rows, samples, packetless }
+    let mut found = found;
+    let merged = same_samples(views, &mut found, &of);
+    let samples = merged.as_deref().or(views.first().map(|v| &v.matched.samples[..])).unwrap_or_default();
+    let outcomes = outcomes(samples, all, &packets, &found, clocks, coverage);
+    let asked = views.iter().map(|v| v.asked);
+    let asked = asked.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or(EVERY);
+    Account { rows, least, outcomes, asked }
+}
+
+/// The samples of views that have not the same ones, as one list, to which `found` is put right; `of` says of which view
+/// each is.
+fn same_samples(views: &[&View], found: &mut [Found], of: &[usize]) -> Option<Vec<SampleRow>> {
+    if views.iter().all(|v| v.asked == views[0].asked) {
+        return None;
+    }
+    let mut merged: Vec<SampleRow> = views.iter().flat_map(|v| v.matched.samples.iter().copied()).collect();
+    merged.sort_by_key(|s| (s.serial, s.id));
+    merged.dedup_by_key(|s| s.id);
+    let place = |view: usize, s: u32| {
+        let sample = &views[view].matched.samples[s as usize];
+        merged.partition_point(|m| (m.serial, m.id) < (sample.serial, sample.id)) as u32
+    };
+    for (f, &view) in found.iter_mut().zip(of) {
+        *f = match *f {
+            Found::Exact(s) => Found::Exact(place(view, s)),
+            Found::Within(s) => Found::Within(place(view, s)),
+            nothing => nothing,
+        };
+    }
+    Some(merged)
 }
 
 /// Views by flow.

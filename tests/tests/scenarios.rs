@@ -18,7 +18,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use tcpprobe_fixtures::check::compare;
 use tcpprobe_fixtures::generate::{self, Fate, Settings, Step, Timestamps};
 use tcpprobe_fixtures::scenario::Scenario;
-use tcpprobe_replay::join::join;
+use tcpprobe_replay::join::{Batching, join};
 use tcpprobe_trace::join::{JoinWriter, Match};
 use tcpprobe_trace::verify::verify;
 
@@ -64,12 +64,12 @@ fn joined(scenario: &Scenario) -> Result<(usize, usize)> {
     scenario.write_trace(&trace)?;
     scenario.write_capture(&capture)?;
 
-    let one = ONE.install(|| join(&trace, &capture))?;
-    let several = SEVERAL.install(|| join(&trace, &capture))?;
+    let one = ONE.install(|| join(&trace, &capture, Batching::default()))?;
+    let several = SEVERAL.install(|| join(&trace, &capture, Batching::default()))?;
     ensure!(one.packets == several.packets, "one thread and four find different rows");
     ensure!(one.capture == several.capture, "one thread and four count differently");
 
-    let mut writer = JoinWriter::begin(&trace)?;
+    let mut writer = JoinWriter::begin(&trace, false)?;
     writer.write(&several.capture, several.packets.iter().copied())?;
     writer.commit()?;
     let wrong = compare(scenario, &trace)?;

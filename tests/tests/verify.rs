@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use rusqlite::Connection;
 use tcpprobe_fixtures::scenario::Scenario;
-use tcpprobe_replay::join::join;
+use tcpprobe_replay::join::{Batching, join};
 use tcpprobe_trace::join::JoinWriter;
 use tcpprobe_trace::verify::{JOIN, RECORDING, Report, Violation, verify};
 use tempfile::TempDir;
@@ -67,8 +67,8 @@ fn world() -> World {
     let scenario = Scenario::parse(WORLD).unwrap();
     scenario.write_trace(&trace).unwrap();
     scenario.write_capture(&capture).unwrap();
-    let joined = join(&trace, &capture).unwrap();
-    let mut writer = JoinWriter::begin(&trace).unwrap();
+    let joined = join(&trace, &capture, Batching::default()).unwrap();
+    let mut writer = JoinWriter::begin(&trace, false).unwrap();
     writer.write(&joined.capture, joined.packets.iter().cloned()).unwrap();
     writer.commit().unwrap();
     World { _folder: folder, trace }

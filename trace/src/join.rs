@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
-use crate::store::{failed, open_write};
+use crate::store::{failed, log_ahead, one_file, open_write};
 use crate::{Error, Result};
 
 /// How a packet's state is known. The order is that of the codes in the tables.
@@ -274,57 +274,65 @@ pub struct CaptureRow {
     pub packetless: Vec<(i64, Outcome)>,
 }
 
-/// Writes what joins found: all captures of a call, or none.
+/// Writes what joins found, while they find it: all captures of a call, or none.
 pub struct JoinWriter {
     db: Connection,
     path: PathBuf,
 }
 
 impl JoinWriter {
-    /// Opens a trace and begins the one transaction; no one else can write until [`JoinWriter::commit`].
-    pub fn begin(path: &Path) -> Result<JoinWriter> {
+    /// Opens a trace; nothing in it changes before [`JoinWriter::commit`]. No one else can write from the first call of
+    /// [`JoinWriter::start`] on. `while_read`: others read it until then, the join itself among them; that takes a log
+    /// beside the file, whose header says so.
+    pub fn begin(path: &Path, while_read: bool) -> Result<JoinWriter> {
         let db = open_write(path)?;
-        db.execute_batch("BEGIN IMMEDIATE").map_err(failed(path, "cannot begin the join"))?;
+        if while_read {
+            log_ahead(&db, path)?;
+        }
         Ok(JoinWriter { db, path: path.to_owned() })
     }
 
     /// Replaces a capture's row and packets; returns the capture's id.
     pub fn write(&mut self, capture: &CaptureRow, packets: impl Iterator<Item = PacketRow>) -> Result<i64> {
+        let id = self.start(&capture.path)?;
+        self.add(id, packets, &capture.packetless)?;
+        self.finish(id, &CaptureRow { packetless: Vec::new(), ..capture.clone() })?;
+        Ok(id)
+    }
+
+    /// Takes away what an earlier join has left of a capture, and makes room for its rows; returns the capture's id.
+    pub fn start(&mut self, capture: &Path) -> Result<i64> {
         let err = failed(&self.path, "cannot write the join");
-        let path = capture.path.to_string_lossy();
+        if self.db.is_autocommit() {
+            self.db.execute_batch("BEGIN IMMEDIATE").map_err(failed(&self.path, "cannot begin the join"))?;
+        }
+        let path = capture.to_string_lossy();
         for table in ["packet_rows", "unjoined", "translations", "sample_counts", "packetless_rows"] {
             let sql = format!("DELETE FROM {table} WHERE capture_id IN (SELECT id FROM captures WHERE path = ?1)");
             self.db.execute(&sql, [&path]).map_err(&err)?;
         }
         self.db.execute("DELETE FROM captures WHERE path = ?1", [&path]).map_err(&err)?;
-        let clock = capture.clock;
         self.db
             .execute(
-                "INSERT INTO captures (session_id, path, link_type, snaplen, packets, tcp_packets, joined,
-                   clock_offset_ns, truncated, clock_offset_error_ns, clock_drift_ppb, clock_drift_error_ppb,
-                   clock_steps) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-                params![
-                    capture.session_id,
-                    path,
-                    capture.link_type,
-                    capture.snaplen,
-                    signed(capture.packets),
-                    signed(capture.tcp_packets),
-                    signed(capture.joined),
-                    clock.map(|c| c.offset_ns),
-                    capture.truncated,
-                    clock.and_then(|c| c.offset_error_ns),
-                    clock.and_then(|c| c.drift_ppb).map(|d| d.0),
-                    clock.and_then(|c| c.drift_ppb).map(|d| d.1),
-                    clock.map(|c| c.steps),
-                ],
+                "INSERT INTO captures (path, link_type, snaplen, packets, tcp_packets, joined, truncated)
+                 VALUES (?1, 0, 0, 0, 0, 0, 0)",
+                [&path],
             )
             .map_err(&err)?;
-        let capture_id = self.db.last_insert_rowid();
-        self.write_account(capture_id, capture)?;
+        Ok(self.db.last_insert_rowid())
+    }
+
+    /// Adds rows of a capture, and samples without a packet.
+    pub fn add(
+        &mut self,
+        capture_id: i64,
+        packets: impl Iterator<Item = PacketRow>,
+        packetless: &[(i64, Outcome)],
+    ) -> Result<()> {
+        let err = failed(&self.path, "cannot write the join");
         let mut insert = self
             .db
-            .prepare(
+            .prepare_cached(
                 "INSERT INTO packet_rows (capture_id, number, ts_ns, flow_id, is_out, seq, ack, len, flags, window,
                    sample_id, match_code, reason_code, delay_ns, carried_nxt, carried_una, copy, interface, tunnel,
                    sacked_bytes, delay_variation_ns)
@@ -359,7 +367,42 @@ impl JoinWriter {
                 ])
                 .map_err(&err)?;
         }
-        Ok(capture_id)
+        for &(sample_id, outcome) in packetless {
+            self.db
+                .prepare_cached("INSERT INTO packetless_rows VALUES (?1, ?2, ?3)")
+                .and_then(|mut s| s.execute(params![capture_id, sample_id, outcome as u8]))
+                .map_err(&err)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is known of a capture when all its rows have been added.
+    pub fn finish(&mut self, capture_id: i64, capture: &CaptureRow) -> Result<()> {
+        let clock = capture.clock;
+        self.db
+            .execute(
+                "UPDATE captures SET session_id = ?2, link_type = ?3, snaplen = ?4, packets = ?5, tcp_packets = ?6,
+                   joined = ?7, clock_offset_ns = ?8, truncated = ?9, clock_offset_error_ns = ?10,
+                   clock_drift_ppb = ?11, clock_drift_error_ppb = ?12, clock_steps = ?13 WHERE id = ?1",
+                params![
+                    capture_id,
+                    capture.session_id,
+                    capture.link_type,
+                    capture.snaplen,
+                    signed(capture.packets),
+                    signed(capture.tcp_packets),
+                    signed(capture.joined),
+                    clock.map(|c| c.offset_ns),
+                    capture.truncated,
+                    clock.and_then(|c| c.offset_error_ns),
+                    clock.and_then(|c| c.drift_ppb).map(|d| d.0),
+                    clock.and_then(|c| c.drift_ppb).map(|d| d.1),
+                    clock.map(|c| c.steps),
+                ],
+            )
+            .map_err(failed(&self.path, "cannot write the join"))?;
+        self.add(capture_id, std::iter::empty(), &capture.packetless)?;
+        self.write_account(capture_id, capture)
     }
 
     /// What a capture tells besides its packets: frames without a row, translated flows, what became of the samples.
@@ -395,22 +438,19 @@ impl JoinWriter {
                 .and_then(|mut s| s.execute(params![capture_id, flow_id, outcome.name(), signed(count)]))
                 .map_err(&err)?;
         }
-        for &(sample_id, outcome) in &capture.packetless {
-            self.db
-                .prepare_cached("INSERT INTO packetless_rows VALUES (?1, ?2, ?3)")
-                .and_then(|mut s| s.execute(params![capture_id, sample_id, outcome as u8]))
-                .map_err(&err)?;
-        }
         Ok(())
     }
 
     /// Makes everything that was written visible at once.
     pub fn commit(self) -> Result<()> {
-        self.db.execute_batch("COMMIT").map_err(|cause| Error::Sqlite {
+        let committed = if self.db.is_autocommit() { Ok(()) } else { self.db.execute_batch("COMMIT") };
+        committed.map_err(|cause| Error::Sqlite {
             path: self.path.clone(),
             context: "cannot commit the join; the trace is as before",
             cause,
-        })
+        })?;
+        one_file(&self.db);
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reads what a join needs from a trace: flows, and the samples of each.
 
+mod landmarks;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -96,6 +98,13 @@ pub struct SampleRow {
     pub mss: Option<u32>,
 }
 
+/// What [`TraceReader::sample`] reads, of `sample_rows r` and `sessions z`.
+const SAMPLE_COLUMNS: &str = "r.id, r.serial, z.real_base_ns + r.mono_off + r.clock_off, r.what, r.seq, r.len, r.ack,
+  r.flags, r.tsval, r.error, r.nxt_off, r.in_flight, r.bytes_sent,
+  CASE WHEN r.what / 4 = 3 THEN (SELECT d.sk_state FROM ack_rows a JOIN seldom_rows d
+    ON d.id = a.seldom_id WHERE a.id = r.ack_id) END,
+  z.mono_base_ns + r.mono_off, r.ip_id, r.rcv_off, r.rcv_laps, r.flow_id";
+
 /// `ca_state` from which on the kernel holds segments for lost (`TCP_CA_Recovery`).
 const RECOVERY: i64 = 3;
 
@@ -177,20 +186,19 @@ impl TraceReader {
 
     /// The samples of a flow by serial.
     pub fn samples(&self, flow_id: i64) -> Result<Vec<SampleRow>> {
+        self.samples_between(flow_id, i64::MIN, i64::MAX)
+    }
+
+    /// The samples of a flow whose ids are in a range, both ends included, by serial.
+    pub fn samples_between(&self, flow_id: i64, first_id: i64, last_id: i64) -> Result<Vec<SampleRow>> {
         let err = failed(&self.path, "cannot read the samples");
-        let mut statement = self
-            .db
-            .prepare_cached(
-                "SELECT r.id, r.serial, z.real_base_ns + r.mono_off + r.clock_off, r.what, r.seq, r.len, r.ack, r.flags,
-                   r.tsval, r.error, r.nxt_off, r.in_flight, r.bytes_sent,
-                   CASE WHEN r.what / 4 = 3 THEN (SELECT d.sk_state FROM ack_rows a JOIN seldom_rows d
-                     ON d.id = a.seldom_id WHERE a.id = r.ack_id) END,
-                   z.mono_base_ns + r.mono_off, r.ip_id, r.rcv_off, r.rcv_laps
-                 FROM sample_rows r JOIN flows f ON f.id = r.flow_id JOIN sessions z ON z.id = f.session_id
-                 WHERE r.flow_id = ?1 ORDER BY r.id",
-            )
-            .map_err(&err)?;
-        let mut rows = statement.query([flow_id]).map_err(&err)?;
+        let sql = format!(
+            "SELECT {SAMPLE_COLUMNS} FROM sample_rows r JOIN flows f ON f.id = r.flow_id
+               JOIN sessions z ON z.id = f.session_id
+             WHERE r.flow_id = ?1 AND r.id BETWEEN ?2 AND ?3 ORDER BY r.id"
+        );
+        let mut statement = self.db.prepare_cached(&sql).map_err(&err)?;
+        let mut rows = statement.query([flow_id, first_id, last_id]).map_err(&err)?;
         let (mut samples, mut laps) = (Vec::new(), Vec::new());
         while let Some(row) = rows.next().map_err(&err)? {
             laps.push((row.get(1).map_err(&err)?, row.get::<_, Option<i64>>(17).map_err(&err)?.unwrap_or(0)));
@@ -213,7 +221,8 @@ impl TraceReader {
             "SELECT r.id, a.snd_cwnd, d.mss
              FROM flows f JOIN sessions z ON z.id = f.session_id JOIN sample_rows r ON r.flow_id = f.id
                JOIN ack_rows a ON a.id = r.ack_id JOIN seldom_rows d ON d.id = a.seldom_id
-             WHERE f.id = ?1 AND z.sample_mode = 'cwnd' AND d.ca_state < {RECOVERY} ORDER BY r.id"
+             WHERE f.id = ?1 AND r.id BETWEEN ?2 AND ?3 AND z.sample_mode = 'cwnd' AND d.ca_state < {RECOVERY}
+             ORDER BY r.id"
         );
         self.complete(&sql, flow_id, samples, |sample, cwnd, mss| {
             let bytes = cwnd.zip(mss).and_then(|(cwnd, mss)| cwnd.checked_mul(mss));
@@ -228,14 +237,15 @@ impl TraceReader {
     pub fn read_sacked(&self, flow_id: i64, samples: &mut [SampleRow]) -> Result<()> {
         let sql = "SELECT r.id, a.sacked_out, d.mss
                    FROM sample_rows r JOIN ack_rows a ON a.id = r.ack_id JOIN seldom_rows d ON d.id = a.seldom_id
-                   WHERE r.flow_id = ?1 ORDER BY r.id";
+                   WHERE r.flow_id = ?1 AND r.id BETWEEN ?2 AND ?3 ORDER BY r.id";
         self.complete(sql, flow_id, samples, |sample, sacked, mss| {
             sample.sacked_out = sacked.and_then(|n| u32::try_from(n).ok());
             sample.mss = mss.and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
         })
     }
 
-    /// Gives each sample of a flow the two columns that `sql` has behind its id. In a trace of someone else whose ids do
+    /// Gives each of a flow's samples the two columns that `sql` has behind its id, of the ids from the least to the
+    /// largest. In a trace of someone else whose ids do
     /// not rise with the serials, some get none.
     fn complete(
         &self,
@@ -246,7 +256,9 @@ impl TraceReader {
     ) -> Result<()> {
         let err = failed(&self.path, "cannot read the samples' state");
         let mut statement = self.db.prepare_cached(sql).map_err(&err)?;
-        let mut rows = statement.query([flow_id]).map_err(&err)?;
+        let ids = || samples.iter().map(|s| s.id);
+        let Some((first, last)) = ids().min().zip(ids().max()) else { return Ok(()) };
+        let mut rows = statement.query([flow_id, first, last]).map_err(&err)?;
         let mut rest = samples.iter_mut();
         while let Some(row) = rows.next().map_err(&err)? {
             let id: i64 = row.get(0).map_err(&err)?;

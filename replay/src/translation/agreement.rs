@@ -97,7 +97,7 @@ impl Agreement {
                 (Proof::Places, stamped.max(shaped))
             }
         };
-        let whole = sampled == Sampled::All && holes_before(samples).last().is_none_or(|&holes| holes == 0);
+        let whole = sampled == Sampled::All && holes_before(samples, true).last().is_none_or(|&holes| holes == 0);
         let sound = self.contradict * 10 <= self.agree
             && (kind != Proof::Places || self.beyond * 10 <= self.agree)
             && self.marks_contradict * 10 <= self.marks_agree

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use crate::flows::Owners;
 use crate::packet::Packet;
 use crate::seq::distance;
 use crate::sightings::{FlowPacket, space};
@@ -14,9 +15,6 @@ use crate::sightings::{FlowPacket, space};
 const FAR: u32 = 1 << 26;
 /// So many connections with the same addresses are looked at for a packet's own.
 const RECENT: usize = 8;
-
-/// The flows whose sockets a packet's sender and receiver are, by position; by the addresses.
-pub(crate) type Owners = [Option<u32>; 2];
 
 /// A connection as the capture has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

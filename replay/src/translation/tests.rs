@@ -7,9 +7,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::connections::Owners;
 use super::testing::{ACK, PUSH, SYN, flow, packet, sample};
 use super::{Found, Search, Shifts, Shown, unknown};
+use crate::flows::Owners;
 use crate::packet::Packet;
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
 

@@ -9,6 +9,7 @@ use tcpprobe_fixtures::sim::thinning::Nearness;
 use tcpprobe_fixtures::sim::world::World;
 
 use crate::{joined, number, seeds};
+use tcpprobe_replay::join::Batching;
 
 /// Recordings of each world.
 const SEEDS: u64 = 8;
@@ -53,7 +54,7 @@ pub(crate) fn is_near(world: &'static World) -> Result<()> {
     for seed in seeds(SEEDS)? {
         let recording = simulate(world, seed);
         let less = recording.thinned();
-        let (_, rows) = joined(&less)?;
+        let (_, rows) = joined(&less, Batching::default())?;
         let mut faults = Vec::new();
         near.add(&recording.nearness(&less, &rows, &mut faults));
         for (connection, packet, what) in &faults {

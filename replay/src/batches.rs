@@ -1,0 +1,308 @@
+//! A capture in batches: packets of many connections, of each enough to be joined by themselves.
+//!
+//! A connection waits until it is over, or has come far enough: what tells its packets' samples apart are the packets
+//! around them. Memory holds what waits and the batches that are being joined, however long the capture is. What is in a
+//! batch follows from the capture alone. Owns the gathering; must not know how a batch is joined.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use tcpprobe_trace::reader::SampleRow;
+
+use crate::capture::{CaptureError, ReadSummary, TcpPackets};
+use crate::flows::{Dealer, Owners};
+use crate::packet::Packet;
+use crate::tracks::{Landmarks, Track};
+
+/// How a capture is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// When so many packets wait, a batch is made of them; a capture of fewer is joined as a whole.
+    pub packets: usize,
+    /// Of a connection that goes on, at least so many packets of the batches before and after are looked at as well:
+    /// what is sent again may be confused with what was sent before.
+    pub margin: usize,
+}
+
+impl Default for Batching {
+    fn default() -> Batching {
+        Batching { packets: 1 << 17, margin: 256 }
+    }
+}
+
+impl Batching {
+    /// A long stretch has a longer margin: so does a large window.
+    fn margin(&self, packets: usize) -> usize {
+        self.margin.max((packets / 16).min(16 * self.margin))
+    }
+
+    /// Is a connection worth a cut?
+    fn is_long(&self, packets: usize) -> bool {
+        packets >= 8 * self.margin
+    }
+}
+
+/// Packets to be joined together.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// In the order of the capture.
+    pub(crate) packets: Vec<Packet>,
+    /// Whose each packet is, by its addresses.
+    pub(crate) owners: Vec<Owners>,
+    /// Is it one of this batch? Otherwise another one has its row.
+    pub(crate) own: Vec<bool>,
+    /// Where the flows were before the first of all these packets.
+    pub(crate) tracks: HashMap<u32, Track>,
+    /// Flows that the capture has shown by their addresses up to here.
+    pub(crate) shown: Vec<bool>,
+    /// Is it the first one, and the last one?
+    pub(crate) begins: bool,
+    pub(crate) ends: bool,
+    /// What was read of the capture so far.
+    pub(crate) read: ReadSummary,
+}
+
+/// What may stop the reading.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    #[error(transparent)]
+    Trace(#[from] tcpprobe_trace::Error),
+}
+
+/// Two addresses, the lower one first.
+type Ends = [SocketAddr; 2];
+
+/// What waits of a connection.
+#[derive(Debug, Default)]
+struct Waiting {
+    packets: Vec<(Packet, Owners)>,
+    /// So many of these were in a batch before.
+    context: usize,
+    /// Of the last one.
+    number: u64,
+    /// Both ends have said that they are done, or one that it will not have it.
+    fins: [bool; 2],
+    reset: bool,
+}
+
+/// How much of a connection goes into a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Share {
+    All,
+    /// Up to the margin, which waits for the next one.
+    Most,
+}
+
+/// Makes batches of a capture that is being read.
+pub(crate) struct Batcher<'a> {
+    source: TcpPackets,
+    dealer: Dealer<'a>,
+    shared: HashMap<u32, Vec<SampleRow>>,
+    batching: Batching,
+    /// What is read when the capture turns out to have more than one batch.
+    landmarks: Box<dyn FnMut() -> tcpprobe_trace::Result<&'a Landmarks> + Send + 'a>,
+    places: HashMap<Ends, usize>,
+    waiting: Vec<Option<(Ends, Waiting)>>,
+    /// Places where none waits any more.
+    free: Vec<usize>,
+    count: usize,
+    /// Number of the last packet that was there when the batch before was made.
+    last_made: u64,
+    tracks: HashMap<u32, Track>,
+    shown: Vec<bool>,
+    begun: bool,
+    done: bool,
+}
+
+impl<'a> Batcher<'a> {
+    pub(crate) fn new(
+        source: TcpPackets,
+        dealer: Dealer<'a>,
+        shared: HashMap<u32, Vec<SampleRow>>,
+        batching: Batching,
+        landmarks: Box<dyn FnMut() -> tcpprobe_trace::Result<&'a Landmarks> + Send + 'a>,
+    ) -> Batcher<'a> {
+        Batcher {
+            source,
+            dealer,
+            shared,
+            batching,
+            landmarks,
+            places: HashMap::new(),
+            waiting: Vec::new(),
+            free: Vec::new(),
+            count: 0,
+            last_made: 0,
+            tracks: HashMap::new(),
+            shown: Vec::new(),
+            begun: false,
+            done: false,
+        }
+    }
+
+    /// What was read of the capture so far.
+    pub(crate) fn read(&self) -> ReadSummary {
+        self.source.summary()
+    }
+
+    /// The next batch; there is always a last one, which may have no packets.
+    pub(crate) fn next(&mut self) -> Result<Option<Batch>, Error> {
+        if self.done {
+            return Ok(None);
+        }
+        let mut last = self.last_made;
+        while self.count < self.batching.packets {
+            let Some(packet) = self.source.next().transpose()? else {
+                self.done = true;
+                return self.make(Vec::new()).map(Some);
+            };
+            last = packet.number;
+            self.take(packet);
+        }
+        let shares = self.shares();
+        self.last_made = last;
+        self.make(shares).map(Some)
+    }
+
+    fn take(&mut self, packet: Packet) {
+        let owners = self.dealer.deal(&packet, &self.shared);
+        for flow in owners.into_iter().flatten().map(|flow| flow as usize) {
+            if flow >= self.shown.len() {
+                self.shown.resize(flow + 1, false);
+            }
+            self.shown[flow] = true;
+        }
+        let (source, destination) =
+            (SocketAddr::new(packet.src, packet.src_port), SocketAddr::new(packet.dst, packet.dst_port));
+        let ends = if source <= destination { [source, destination] } else { [destination, source] };
+        let (waiting, free) = (&mut self.waiting, &mut self.free);
+        let place = *self.places.entry(ends).or_insert_with(|| {
+            let place = free.pop().unwrap_or_else(|| {
+                waiting.push(None);
+                waiting.len() - 1
+            });
+            waiting[place] = Some((ends, Waiting::default()));
+            place
+        });
+        let Some((_, of)) = &mut self.waiting[place] else { return };
+        of.number = packet.number;
+        of.fins[usize::from(source == ends[0])] |= packet.flags.fin();
+        of.reset |= packet.flags.rst();
+        if packet.flags.syn() {
+            (of.fins, of.reset) = ([false; 2], false);
+        }
+        of.packets.push((packet, owners));
+        self.count += 1;
+    }
+
+    /// Which connections go into the next batch: those that are over, and those that have come far enough. If these are
+    /// few, the longest of the others, and at last those that have waited longest.
+    fn shares(&self) -> Vec<(usize, Share)> {
+        let mut shares = Vec::new();
+        let mut others = Vec::new();
+        let mut freed = 0;
+        for (place, of) in self.waiting.iter().enumerate() {
+            let Some((_, of)) = of else { continue };
+            let fresh = of.packets.len() - of.context;
+            let is_over = (of.reset || of.fins == [true; 2]) && of.number <= self.last_made;
+            if is_over {
+                shares.push((place, Share::All));
+                freed += of.packets.len();
+            } else if self.batching.is_long(fresh) {
+                shares.push((place, Share::Most));
+                freed += fresh;
+            } else {
+                others.push((of.number, of.packets.len(), place));
+            }
+        }
+        others.sort_unstable();
+        for (_, packets, place) in others {
+            if freed >= self.batching.packets / 2 {
+                break;
+            }
+            shares.push((place, Share::All));
+            freed += packets;
+        }
+        shares.sort_unstable_by_key(|s| s.0);
+        shares
+    }
+
+    /// A batch of these; at the end of the capture, of all.
+    fn make(&mut self, shares: Vec<(usize, Share)>) -> Result<Batch, Error> {
+        let begins = !std::mem::replace(&mut self.begun, true);
+        let shares = match self.done {
+            true => (0..self.waiting.len()).map(|place| (place, Share::All)).collect(),
+            false => shares,
+        };
+        let mut all: Vec<(Packet, Owners, bool)> = Vec::new();
+        let mut tracks = HashMap::new();
+        let landmarks = if begins && self.done { None } else { Some((self.landmarks)()?) };
+        for (place, share) in shares {
+            let Some((ends, mut of)) = self.waiting[place].take() else { continue };
+            let fresh = of.packets.len() - of.context;
+            let own_to = match share {
+                Share::All => of.packets.len(),
+                Share::Most => of.packets.len() - self.batching.margin(fresh),
+            };
+            let kept_from = match share {
+                Share::All => of.packets.len(),
+                Share::Most => own_to.saturating_sub(self.batching.margin(fresh)),
+            };
+            let own = of.context..own_to;
+            all.extend(of.packets.iter().enumerate().map(|(i, (p, owners))| (*p, *owners, own.contains(&i))));
+            if let Some(landmarks) = landmarks {
+                let flows = of.packets.iter().flat_map(|(_, owners)| owners).flatten();
+                tracks.extend(flows.filter_map(|f| Some((*f, *self.tracks.get(f)?))));
+                for (packet, owners) in of.packets.drain(..kept_from) {
+                    follow(&mut self.tracks, landmarks, &packet, owners);
+                }
+            }
+            match share {
+                Share::All => {
+                    self.count -= of.context + fresh;
+                    self.places.remove(&ends);
+                    self.free.push(place);
+                }
+                Share::Most => {
+                    self.count -= kept_from;
+                    of.context = own_to - kept_from;
+                    self.waiting[place] = Some((ends, of));
+                }
+            }
+        }
+        all.sort_unstable_by_key(|(p, ..)| p.number);
+        let shown = if self.done { std::mem::take(&mut self.shown) } else { self.shown.clone() };
+        let mut batch = Batch {
+            packets: Vec::with_capacity(all.len()),
+            owners: Vec::with_capacity(all.len()),
+            own: Vec::with_capacity(all.len()),
+            tracks,
+            shown,
+            begins,
+            ends: self.done,
+            read: self.read(),
+        };
+        for (packet, owners, own) in all {
+            batch.packets.push(packet);
+            batch.owners.push(owners);
+            batch.own.push(own);
+        }
+        Ok(batch)
+    }
+}
+
+/// Goes on with the flows of a packet.
+pub(crate) fn follow(tracks: &mut HashMap<u32, Track>, landmarks: &Landmarks, packet: &Packet, owners: Owners) {
+    for (flow, is_out) in owners.iter().zip([true, false]).filter_map(|(f, is_out)| Some(((*f)?, is_out))) {
+        if !landmarks.has(flow) {
+            continue;
+        }
+        let mut track = tracks.get(&flow).copied();
+        Track::follow(&mut track, packet, is_out, || landmarks.at(flow, packet.ts_ns));
+        if let Some(track) = track {
+            tracks.insert(flow, track);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! One batch of a capture, joined: its rows, and what it tells of the whole.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use tcpprobe_trace::join::{Outcome, PacketRow, Translation};
+
+use super::driver::Context;
+use crate::batches::Batch;
+use crate::clocks::{Clocks, Delay};
+use crate::copies;
+use crate::reconstruct::Least;
+use crate::sightings::FlowPacket;
+use crate::views::{Account, Matching, Places, account, by_flow};
+
+/// What was found in a batch.
+pub(super) struct Found {
+    /// Of its own packets, by frame number.
+    pub(super) rows: Vec<PacketRow>,
+    /// The most telling of what it tells of the clocks; nothing where it is the whole capture.
+    pub(super) delays: Vec<Delay>,
+    pub(super) clocks: Clocks,
+    pub(super) flows: Vec<OfFlow>,
+    pub(super) translations: Vec<Translation>,
+    /// TCP packets that more than one flow may have, and those that were not compared.
+    pub(super) undecided: u64,
+    pub(super) left_out: u64,
+    pub(super) flows_left_out: u64,
+}
+
+/// What became of a flow's samples in a batch.
+pub(super) struct OfFlow {
+    /// Position of the flow.
+    pub(super) flow: u32,
+    /// What its delays vary from.
+    pub(super) least: Least,
+    pub(super) outcomes: Vec<(i64, Outcome)>,
+    /// Ids of the first and the last sample that were looked at.
+    pub(super) asked: (i64, i64),
+}
+
+pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Result<Found> {
+    let coverage = context.coverage(&batch);
+    let whole = batch.begins && batch.ends;
+    let places = match whole {
+        true => None,
+        false => Some(Places { landmarks: context.landmarks()?, tracks: &batch.tracks, shown: &batch.shown }),
+    };
+    let mut packets = batch.packets;
+    let mut dealt: BTreeMap<u32, Vec<FlowPacket>> = BTreeMap::new();
+    for (owners, index) in batch.owners.iter().zip(0u32..) {
+        for (flow, is_out) in owners.iter().zip([true, false]) {
+            if let Some(flow) = flow {
+                dealt.entry(*flow).or_default().push(FlowPacket { index, is_out });
+            }
+        }
+    }
+    let copies = copies::are_usual(&packets);
+    let matching = Matching {
+        readers: &context.readers,
+        flows: context.flows,
+        counts: &context.counts,
+        copies,
+        own: &batch.own,
+        places,
+    };
+    let mut views = matching.by_address(&packets, dealt.into_iter().collect())?;
+    let translated = matching.translate(&mut packets, &mut views)?;
+    let delays: Vec<Delay> = views.par_iter().flat_map_iter(|v| v.matched.delays(&packets, &v.packets)).collect();
+    let telling = if whole { Vec::new() } else { telling(&delays) };
+    let clocks = Clocks::estimate(delays);
+    views.par_iter_mut().for_each(|v| v.matched.doubt(&packets, &v.packets, &clocks));
+    let accounts: Vec<_> = by_flow(&views)
+        .into_par_iter()
+        .map(|of_flow| {
+            let flow = of_flow[0].flow;
+            (flow, account(&context.flows[flow as usize], &of_flow, &packets, &clocks, coverage))
+        })
+        .collect();
+    // numbers rise; those whose numbers were shifted stand behind the others
+    let captured = &packets[..batch.own.len()];
+    let is_own = |number: u64| captured.binary_search_by_key(&number, |p| p.number).is_ok_and(|i| batch.own[i]);
+    let mut rows: Vec<PacketRow> = Vec::new();
+    let mut flows = Vec::with_capacity(accounts.len());
+    for (flow, account) in accounts {
+        let Account { rows: of_flow, least, outcomes, asked } = account;
+        rows.extend(of_flow);
+        flows.push(OfFlow { flow, least, outcomes, asked });
+    }
+    rows.retain(|r| is_own(r.number));
+    rows.par_sort_unstable_by_key(|r| (r.number, r.flow_id, !r.is_out));
+    Ok(Found {
+        rows,
+        delays: telling,
+        clocks,
+        flows,
+        translations: translated.rows,
+        undecided: translated.undecided,
+        left_out: translated.left_out,
+        flows_left_out: translated.flows_left_out,
+    })
+}
+
+/// So many stretches of a batch say how delays went.
+const STRETCHES: usize = 128;
+
+/// Of each stretch and direction the fastest, the slowest and a delay between.
+fn telling(delays: &[Delay]) -> Vec<Delay> {
+    let mut telling = Vec::new();
+    for is_out in [true, false] {
+        let mut of: Vec<&Delay> = delays.iter().filter(|d| d.is_out == is_out).collect();
+        of.sort_unstable_by_key(|d| (d.ts_ns, d.delay_ns));
+        for stretch in of.chunks(of.len().div_ceil(STRETCHES).max(1)) {
+            let mut few: Vec<Delay> = stretch.iter().copied().copied().collect();
+            few.sort_unstable_by_key(|d| (d.delay_ns, d.ts_ns));
+            let few = [few.first(), few.get(few.len() / 2), few.last()];
+            telling.extend(few.into_iter().flatten().copied());
+        }
+    }
+    telling.sort_unstable_by_key(|d| (d.ts_ns, d.delay_ns, d.is_out));
+    telling.dedup();
+    telling
+}
