@@ -107,11 +107,11 @@ pub(crate) struct RecordArgs {
 #[command(after_help = "\
 Examples:
   tcpprobe join trace.db trace.pcap
-  tcpprobe join trace.db sender.pcapng receiver.pcapng")]
+  tcpprobe join trace.db sender.pcapng receiver.pcapng.zst")]
 pub(crate) struct JoinArgs {
     /// The trace
     pub(crate) trace: PathBuf,
-    /// Captures, pcap or pcapng
+    /// Captures, pcap or pcapng; may be compressed with gzip or zstd
     #[arg(required = true, value_name = "CAPTURE")]
     pub(crate) captures: Vec<PathBuf>,
     /// Threads to join with [default: one per processor]; the result is the same for any number

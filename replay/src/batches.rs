@@ -4,13 +4,13 @@
 //! around them. Memory holds what waits and the batches that are being joined, however long the capture is. What is in a
 //! batch follows from the capture alone. Owns the gathering; must not know how a batch is joined.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use tcpprobe_trace::reader::SampleRow;
 
 use crate::capture::{CaptureError, ReadSummary, TcpPackets};
 use crate::flows::{Dealer, Owners};
+use crate::hash::{HashMap, HashMapExt as _};
 use crate::packet::Packet;
 use crate::tracks::{Landmarks, Track};
 

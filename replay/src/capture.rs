@@ -5,6 +5,7 @@
 
 mod classic;
 mod error;
+mod packed;
 mod pcapng;
 mod source;
 mod tcp;
@@ -19,6 +20,7 @@ pub use tcp::{ReadSummary, TcpPackets, read_tcp};
 
 use classic::Classic;
 use error::Fault;
+use packed::{Cut, unpack};
 use pcapng::Pcapng;
 use source::Source;
 
@@ -96,6 +98,8 @@ pub struct Capture {
     number: u64,
     packets: u64,
     truncated: Option<Truncation>,
+    /// Of a compressed file.
+    cut: Cut,
     done: bool,
 }
 
@@ -138,19 +142,22 @@ impl Capture {
         Self::from_reader(Box::new(file), path)
     }
 
-    /// Reads a capture from anything, a pipe for example. `path` is what errors call it.
+    /// Reads a capture from anything, a pipe for example. `path` is what errors call it. Compressed ones (gzip,
+    /// Zstandard) are unpacked; offsets are those in what they unpack to.
     pub fn from_reader(reader: Box<dyn Read + Send>, path: &Path) -> Result<Self, CaptureError> {
+        let (reader, cut) = unpack(reader).map_err(|source| CaptureError::Io { path: path.to_owned(), source })?;
         let mut source = Source::new(reader);
-        let decoder = Self::detect(&mut source, path)?;
-        Ok(Self { path: path.to_owned(), source, decoder, number: 0, packets: 0, truncated: None, done: false })
+        let decoder = Self::detect(&mut source, path, &cut)?;
+        Ok(Self { path: path.to_owned(), source, decoder, number: 0, packets: 0, truncated: None, cut, done: false })
     }
 
-    fn detect(source: &mut Source, path: &Path) -> Result<Decoder, CaptureError> {
+    fn detect(source: &mut Source, path: &Path, cut: &Cut) -> Result<Decoder, CaptureError> {
         let read = |fault: Fault| fault.at(path, 0, 0);
         // Enough for every magic number, and for the hint on what else the file may be.
         source.fill(16).map_err(|error| read(error.into()))?;
         let start = source.data();
         match start.first_chunk() {
+            None if cut.is_cut() => Err(read(Fault::Corrupt("the compressed file ends before its first frame".into()))),
             None if start.is_empty() => Err(CaptureError::Empty { path: path.to_owned() }),
             Some(magic) if Classic::has_magic(*magic) => Classic::open(source).map(Decoder::Classic).map_err(read),
             Some(&pcapng::MAGIC) => Pcapng::open(source).map(Decoder::Pcapng).map_err(read),
@@ -178,11 +185,14 @@ impl Capture {
                 Ok(Step::Bookkeeping { len }) => {
                     self.source.take(len);
                 }
-                Ok(Step::Truncated) => {
+                // a packed file may be cut where a record ends
+                step @ (Ok(Step::Truncated) | Ok(Step::End)) => {
                     self.done = true;
+                    if matches!(step, Ok(Step::End)) && !self.cut.is_cut() {
+                        continue;
+                    }
                     self.truncated = Some(Truncation { offset: self.source.offset(), after_frame: self.number });
                 }
-                Ok(Step::End) => self.done = true,
                 Err(fault) => {
                     self.done = true;
                     return Err(fault.at(&self.path, self.source.offset(), self.number + 1));

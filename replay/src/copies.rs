@@ -3,8 +3,7 @@
 //!
 //! Owns when two packets are one; must not know how samples were found.
 
-use std::collections::HashMap;
-
+use crate::hash::{HashMap, HashMapExt as _};
 use crate::matching::{COPY_NS, Found};
 use crate::packet::Packet;
 use crate::sightings::{FlowPacket, space};

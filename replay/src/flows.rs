@@ -3,12 +3,12 @@
 //! The addresses and ports say which sockets it may be; where several had the same ones (a port used again, the same
 //! addresses in two namespaces), the sequence numbers do: those of two connections are a random distance apart.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
 use tcpprobe_trace::sample::{Kind, Phase};
 
+use crate::hash::{HashMap, HashMapExt as _};
 use crate::packet::{Packet, TcpFlags};
 use crate::seq::distance;
 

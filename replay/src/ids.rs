@@ -3,8 +3,7 @@
 //!
 //! Owns how the identification of a piece follows from that of the segment it was cut from. Must not know time.
 
-use std::collections::HashSet;
-
+use crate::hash::HashSet;
 use crate::matching::Sighting;
 
 /// What the identifications of a packet and of a sample's first packet say.

@@ -8,7 +8,7 @@ mod batch;
 mod driver;
 mod ledger;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -18,6 +18,7 @@ use tcpprobe_trace::reader::TraceReader;
 use crate::batches::{self, Batcher};
 use crate::capture::{CaptureError, ReadSummary, TcpPackets};
 use crate::flows::Dealer;
+use crate::hash::{HashMap, HashMapExt as _};
 
 pub use crate::batches::Batching;
 

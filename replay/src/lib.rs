@@ -13,6 +13,7 @@ mod delays;
 mod echoes;
 pub mod export;
 mod flows;
+mod hash;
 mod ids;
 pub mod import;
 mod incarnations;

@@ -10,11 +10,10 @@
 mod choice;
 mod missing;
 
-use std::collections::{HashMap, HashSet};
-
 use tcpprobe_trace::join::Reason;
 
 use crate::delays::UsualDelays;
+use crate::hash::{HashMap, HashMapExt as _, HashSet};
 use crate::ids::{Kinship, MOST_MERGED, are_counted, are_telling, kinship, taken};
 use crate::packet::TcpFlags;
 use crate::seq::Position;

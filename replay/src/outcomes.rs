@@ -2,13 +2,12 @@
 //!
 //! Must not know files or how packets were matched.
 
-use std::collections::HashSet;
-
 use tcpprobe_trace::join::Outcome;
 use tcpprobe_trace::reader::SampleRow;
 use tcpprobe_trace::sample::Phase;
 
 use crate::clocks::Clocks;
+use crate::hash::{HashSet, HashSetExt as _};
 use crate::matching::Found;
 use crate::packet::Packet;
 use crate::reconstruct::SAME_HOST_NS;

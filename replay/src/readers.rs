@@ -1,12 +1,13 @@
 //! Connections to a trace, for threads to take and to give back: SQLite's are not shared, and each keeps pages that
 //! the next flow's samples are likely to be on.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tcpprobe_trace::Result;
 use tcpprobe_trace::reader::TraceReader;
+
+use crate::hash::HashMap;
 
 /// As many as are in use at once.
 pub(crate) struct Readers<'a> {

@@ -3,8 +3,6 @@
 //! Owns how samples and packets of one flow become rows, in two steps: [`match_flow`] for each flow by itself, then,
 //! when all matches of the capture have told how its clock differs, [`rows`]. Must not know files.
 
-use std::collections::HashMap;
-
 use tcpprobe_trace::join::{Match, PacketRow, Reason};
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
 use tcpprobe_trace::sample::{Kind, Sampled};
@@ -12,6 +10,7 @@ use tcpprobe_trace::sample::{Kind, Sampled};
 use crate::clocks::{Clocks, Delay};
 use crate::copies;
 use crate::delays::UsualDelays;
+use crate::hash::{HashMap, HashMapExt as _};
 use crate::matching::{Completeness, Found, Matcher, match_direction};
 use crate::order::aligned;
 use crate::packet::{Packet, TcpFlags, Tunnel};

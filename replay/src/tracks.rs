@@ -3,10 +3,9 @@
 //! A connection's own numbers and its peer's only rise. Their sum is its progress, of which packets and samples know
 //! without any clock. Owns which samples a stretch of packets needs; must not know how they are matched.
 
-use std::collections::HashMap;
-
 use tcpprobe_trace::reader::{FlowRow, SampleRow, TraceReader};
 
+use crate::hash::{HashMap, HashMapExt as _};
 use crate::packet::Packet;
 use crate::seq::{Position, distance, nearest};
 use crate::sightings::space;

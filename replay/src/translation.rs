@@ -10,13 +10,13 @@ mod choice;
 mod connections;
 mod index;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use tcpprobe_trace::join::Translation;
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
 
 use crate::flows::Owners;
+use crate::hash::{HashMap, HashMapExt as _};
 use crate::packet::{Packet, SackBlocks, TcpFlags};
 use crate::sightings::FlowPacket;
 use agreement::agreement;

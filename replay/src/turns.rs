@@ -4,9 +4,8 @@
 //! Holds for a capture of the sender's own host: what it received passes the tap before TCP takes it, what it sent
 //! after TCP did. Owns that order; must not know what follows from it for the window, nor how samples were found.
 
-use std::collections::HashMap;
-
 use crate::echoes::Echoes;
+use crate::hash::{HashMap, HashMapExt as _};
 use crate::order::{Evidence, Place, Rising};
 use crate::packet::Packet;
 use crate::scoreboard::Scoreboard;

@@ -3,7 +3,7 @@
 //! Owns that flows are loaded and matched in parallel, each on its own, and that those which are not known by their
 //! addresses are looked for. Must not know what is written of them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use rayon::prelude::*;
@@ -13,6 +13,7 @@ use tcpprobe_trace::reader::{FlowRow, SampleRow};
 use crate::batches::follow;
 use crate::clocks::Clocks;
 use crate::copies;
+use crate::hash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use crate::incarnations;
 use crate::matching::Found;
 use crate::outcomes::{Coverage, outcomes};

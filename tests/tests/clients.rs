@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -66,6 +67,41 @@ fn joining_again_replaces_and_changes_nothing() {
     join();
     assert_eq!(sql(&trace, columns), before);
     assert_eq!(sql(&trace, "SELECT count(*) FROM captures"), "count(*)\n1\n");
+}
+
+#[test]
+fn a_compressed_capture_is_joined_like_the_plain_one() {
+    let (folder, trace, capture) = recorded();
+    let rows = "SELECT number, ts_ns, flow_id, dir, match, sample_id, delay_ns FROM packets
+                WHERE capture_id = (SELECT max(id) FROM captures) ORDER BY number, flow_id, dir";
+    let join = |capture: &Path| {
+        tcpprobe(&["join", trace.to_str().unwrap(), capture.to_str().unwrap()]).expect_code(0).unwrap();
+        sql(&trace, rows)
+    };
+    let plain = join(&capture);
+    assert!(plain.lines().count() > 3, "{plain}");
+    let bytes = std::fs::read(&capture).unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(&bytes).unwrap();
+    // what a file is its first bytes say, not its name
+    for (name, packed) in [("gzip", gzip.finish().unwrap()), ("zstd", zstd::encode_all(&bytes[..], 3).unwrap())] {
+        let file = folder.path().join(name);
+        std::fs::write(&file, &packed).unwrap();
+        assert_eq!(join(&file), plain, "{name}");
+        std::fs::write(&file, &packed[..packed.len() - 9]).unwrap();
+        let finished = tcpprobe(&["join", trace.to_str().unwrap(), file.to_str().unwrap()]);
+        match name {
+            "gzip" => {
+                let said = finished.expect_code(0).unwrap().stderr;
+                assert!(said.contains("the file ends within a record, after packet"), "{said}");
+            }
+            // so small a file is one block, of which a part is nothing
+            _ => {
+                let said = finished.expect_code(1).unwrap().stderr;
+                assert!(said.contains("the compressed file ends before its first frame"), "{said}");
+            }
+        }
+    }
 }
 
 #[test]

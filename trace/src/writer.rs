@@ -358,7 +358,15 @@ impl SessionWriter {
         let after = after.and_then(|a| i64::try_from(a).ok());
         self.db
             .prepare_cached("INSERT INTO losses VALUES (?1, ?2, ?3, ?4, ?5)")
-            .and_then(|mut s| s.execute(params![self.session_id, flow_id, after, count as i64, cause.name()]))
+            .and_then(|mut s| {
+                s.execute(params![
+                    self.session_id,
+                    flow_id,
+                    after,
+                    i64::try_from(count).unwrap_or(i64::MAX),
+                    cause.name()
+                ])
+            })
             .map_err(&err)?;
         Ok(())
     }
@@ -426,9 +434,10 @@ impl SessionWriter {
     /// Ends the session in a transaction that stays open; gives the connection back, and the samples lost in all.
     pub(crate) fn end(mut self, end: &SessionEnd, now: Anchor) -> Result<(Connection, u64)> {
         self.anchor_row(now)?;
-        let mut lost = 0;
+        let mut lost: u64 = 0;
         for &(cause, count) in &end.losses {
-            lost += if cause.is_of_samples() { count } else { 0 };
+            // a log of someone else may claim any number
+            lost = if cause.is_of_samples() { count.saturating_add(lost) } else { lost };
             // what left no hole (a flow's last samples, or flows never announced) is lost all the same
             let by_flow = self.holes.get(&cause).copied().unwrap_or(0);
             if count > by_flow {
@@ -454,7 +463,7 @@ impl SessionWriter {
                 params![
                     self.session_id,
                     now.real_ns,
-                    lost as i64,
+                    i64::try_from(lost).unwrap_or(i64::MAX),
                     end.capture_packets.map(|c| c as i64),
                     end.capture_dropped.map(|c| c as i64),
                     end.sampled.map(Sampled::name),

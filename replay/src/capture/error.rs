@@ -67,9 +67,7 @@ fn way_out(path: &Path, frame: u64) -> String {
 
 /// What a file seems to be that is no capture.
 fn hint(start: &[u8]) -> &'static str {
-    const KNOWN: [(&[u8], &str); 7] = [
-        (b"\x1f\x8b", ": a gzip file; unpack it first, with gunzip -k"),
-        (b"\x28\xb5\x2f\xfd", ": a zstd file; unpack it first, with unzstd"),
+    const KNOWN: [(&[u8], &str); 5] = [
         (b"\xfd7zXZ\0", ": an xz file; unpack it first, with unxz -k"),
         (b"BZh", ": a bzip2 file; unpack it first, with bunzip2 -k"),
         (b"SQLite format 3\0", ": a SQLite file, perhaps the trace; the captures come after it"),

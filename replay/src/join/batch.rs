@@ -77,9 +77,6 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
             (flow, account(&context.flows[flow as usize], &of_flow, &packets, &clocks, coverage))
         })
         .collect();
-    // numbers rise; those whose numbers were shifted stand behind the others
-    let captured = &packets[..batch.own.len()];
-    let is_own = |number: u64| captured.binary_search_by_key(&number, |p| p.number).is_ok_and(|i| batch.own[i]);
     let mut rows: Vec<PacketRow> = Vec::new();
     let mut flows = Vec::with_capacity(accounts.len());
     for (flow, account) in accounts {
@@ -87,8 +84,13 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
         rows.extend(of_flow);
         flows.push(OfFlow { flow, least, outcomes, asked });
     }
-    rows.retain(|r| is_own(r.number));
     rows.par_sort_unstable_by_key(|r| (r.number, r.flow_id, !r.is_out));
+    // packets are in this order, too; those whose numbers were shifted stand behind the captured ones
+    let mut captured = packets.iter().zip(&batch.own).peekable();
+    rows.retain(|r| {
+        while captured.next_if(|(p, _)| p.number < r.number).is_some() {}
+        captured.peek().is_some_and(|(p, own)| p.number == r.number && **own)
+    });
     Ok(Found {
         rows,
         delays: telling,

@@ -1,6 +1,6 @@
 //! Runs a join: batches are read, joined on all threads, and put together in their order.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::mpsc::{channel, sync_channel};
@@ -14,6 +14,7 @@ use super::{Error, Joined, Part};
 use crate::batches::{Batch, Batcher};
 use crate::capture::ReadSummary;
 use crate::clocks::Clocks;
+use crate::hash::{HashMap, HashSet};
 use crate::outcomes::{Coverage, outcomes_beyond};
 use crate::readers::{Counts, Readers};
 use crate::tracks::Landmarks;

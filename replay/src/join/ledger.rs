@@ -3,13 +3,14 @@
 //! A sample near the edge of a batch is looked at in two: one of them may know its packet, the other not. What became of
 //! it is said when no later batch can look at it again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use tcpprobe_trace::join::{Match, Outcome, PacketRow, Reason, Translation};
 use tcpprobe_trace::reader::FlowRow;
 
 use super::batch::{Found, OfFlow};
 use crate::clocks::{Clocks, Delay};
+use crate::hash::{HashMap, HashMapExt as _};
 use crate::reconstruct::Least;
 
 /// Everything but rows.

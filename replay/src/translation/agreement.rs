@@ -2,12 +2,13 @@
 //!
 //! Owns what counts as evidence, and how much of which kind is enough; must not know what else may fit.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
 use tcpprobe_trace::sample::Sampled;
 
 use super::{MARK, Shifts};
+use crate::hash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use crate::matching::Sighting;
 use crate::packet::{Packet, TcpFlags};
 use crate::seq::Position;

@@ -2,11 +2,11 @@
 //!
 //! Owns the decision; must not know numbers of packets or samples.
 
-use std::collections::{HashMap, HashSet};
-
 use super::agreement::Proof;
 use super::connections::Connection;
 use super::index::Candidate;
+
+use crate::hash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 /// A flow that agrees with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

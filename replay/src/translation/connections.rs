@@ -2,10 +2,10 @@
 //!
 //! Owns what is one connection where nothing but the capture tells; must not know samples.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::flows::Owners;
+use crate::hash::{HashMap, HashMapExt as _};
 use crate::packet::Packet;
 use crate::seq::distance;
 use crate::sightings::{FlowPacket, space};

@@ -4,12 +4,11 @@
 //! the ends of what the application wrote. Each pair of a packet and a sample votes for the two shifts that would make
 //! them one. Owns the look-up and its bounds; proves nothing. Must not know addresses.
 
-use std::collections::HashMap;
-
 use tcpprobe_trace::reader::SampleRow;
 
 use super::connections::Connection;
 use super::{MARK, Shifts, some_of};
+use crate::hash::{HashMap, HashMapExt as _};
 use crate::packet::{Packet, TcpFlags};
 use crate::sightings::{serves, space};
 

@@ -1,8 +1,6 @@
 //! Made-up connections, some of them recorded, some captured under other addresses and numbers: what is found must be
 //! true, and what can be told must be found.
 
-use std::collections::HashSet;
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -10,6 +8,7 @@ use proptest::sample::select;
 use super::testing::{ACK, PUSH, SYN, flow, packet, sample};
 use super::{Found, Search, Shifts, Shown, unknown};
 use crate::flows::Owners;
+use crate::hash::HashSet;
 use crate::packet::Packet;
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
 

@@ -68,12 +68,19 @@ fn an_empty_file() {
 }
 
 #[test]
+fn a_compressed_file_that_is_cut_at_its_beginning() {
+    for bytes in [&b"\x1f\x8b\x08\x00\x00\x00\x00\x00"[..], b"\x28\xb5\x2f\xfd\x04\x00"] {
+        let (error, text) = error(bytes);
+        assert!(matches!(error, CaptureError::Corrupt { frame: 0, .. }), "{text}");
+        assert!(text.contains("the compressed file ends before its first frame"), "{text}");
+    }
+}
+
+#[test]
 fn files_of_other_kinds() {
-    let kinds: [(&[u8], &str); 8] = [
+    let kinds: [(&[u8], &str); 6] = [
         (b"12:00:01.5 IP 192.0.2.1.40000 > 198.51.100.7.443: Flags [S]", "text"),
         (b"SQLite format 3\0\x10\x00", "SQLite"),
-        (b"\x1f\x8b\x08\x00\x00\x00\x00\x00", "gunzip"),
-        (b"\x28\xb5\x2f\xfd\x04\x00", "unzstd"),
         (b"\xfd7zXZ\0\x00\x04", "unxz"),
         (b"snoop\0\0\0\0\0\0\x02", "snoop"),
         (b"\x7fELF\x02\x01\x01", "7f 45 4c 46"),
