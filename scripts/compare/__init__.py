@@ -1,0 +1,1 @@
+"""The peers that scripts/compare.py compares tcpprobe with."""
