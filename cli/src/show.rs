@@ -21,9 +21,9 @@ const SESSIONS: &str = "SELECT id, CASE WHEN EXISTS (SELECT 1 FROM clocks c WHER
 const FLOWS: &str = "SELECT f.id, f.session_id AS session, local_addr || ' ' || local_port AS local,
   remote_addr || ' ' || remote_port AS remote, congestion,
   printf('%.3f s', (last_ns - first_ns) / 1e9) AS length, iif(closed, 'yes', 'no') AS closed,
-  (SELECT count(*) FROM sample_rows r WHERE r.flow_id = f.id) AS samples,
-  (SELECT bytes_acked FROM samples s WHERE s.id = (SELECT max(id) FROM sample_rows r WHERE r.flow_id = f.id)) AS bytes_acked,
-  (SELECT bytes_retrans FROM samples s WHERE s.id = (SELECT max(id) FROM sample_rows r WHERE r.flow_id = f.id)) AS bytes_retrans
+  (SELECT coalesce(sum(last_id - first_id + 1), 0) FROM sample_runs u WHERE u.flow_id = f.id) AS samples,
+  (SELECT bytes_acked FROM samples s WHERE s.id = (SELECT max(last_id) FROM sample_runs u WHERE u.flow_id = f.id)) AS bytes_acked,
+  (SELECT bytes_retrans FROM samples s WHERE s.id = (SELECT max(last_id) FROM sample_runs u WHERE u.flow_id = f.id)) AS bytes_retrans
   FROM flows f ORDER BY f.id LIMIT 50";
 const INTERNALS: &str =
     "SELECT f.session_id AS session, count(*) AS rows, group_concat(DISTINCT c.congestion) AS congestion

@@ -82,9 +82,8 @@ impl Landmarks {
         let mut by_flow: HashMap<u32, Marks> = HashMap::new();
         reader.landmarks(|flow_id, sample| {
             if let Some(&flow) = positions.get(&flow_id) {
-                by_flow.entry(flow).or_default().add(&sample);
+                by_flow.entry(flow).or_default().add(sample);
             }
-            Ok::<_, tcpprobe_trace::Error>(())
         })?;
         by_flow.retain(|_, marks| !marks.disordered && !marks.marks.is_empty());
         Ok(Landmarks { by_flow })

@@ -119,9 +119,9 @@ impl At {
 
 /// The check, where it must see it, and what was done. Samples are named by flow and serial, packets by number.
 const DAMAGE: &[(&str, At, &str)] = &[
-    ("values", At::Sample(1, 4), "UPDATE sample_rows SET tsval = 'soon' WHERE #a4"),
-    ("values", At::Sample(2, 3), "UPDATE sample_rows SET ack_id = 999 WHERE #b3"),
-    ("values", At::Sample(2, 3), "UPDATE ack_rows SET seldom_id = 999 WHERE id = (SELECT ack_id FROM sample_rows WHERE #b3)"),
+    ("values", At::Sample(1, 4), "UPDATE sample_rows SET tsval_off = 'soon' WHERE #a4"),
+    ("values", At::Sample(2, 3), "UPDATE sample_rows SET ack_off = 999 WHERE #b3"),
+    ("values", At::Sample(2, 3), "UPDATE ack_rows SET seldom_off = 999 WHERE ack of #b3"),
     ("values", At::Whole, "INSERT INTO probe_costs VALUES (9, 'kprobe', 1, 1)"),
     ("values", At::Whole, "INSERT INTO unjoined VALUES (9, 'not TCP', 1)"),
     ("values", At::Packet(13), "UPDATE packet_rows SET window = 65536 WHERE number = 13 AND flow_id = 1"),
@@ -133,11 +133,13 @@ const DAMAGE: &[(&str, At, &str)] = &[
     ("internals_range", At::Sample(1, 4), "INSERT INTO internal_rows (sample_id, flow_id, dctcp_alpha) SELECT id, 1, 1.01 FROM sample_rows WHERE #a4"),
     ("internals_range", At::Sample(1, 4), "INSERT INTO internal_rows (sample_id, flow_id, bbr_pacing_gain) SELECT id, 1, -0.25 FROM sample_rows WHERE #a4"),
     ("internals_range", At::Sample(1, 4), "INSERT INTO internal_rows (sample_id, flow_id, bbr_mode) SELECT id, 1, 4 FROM sample_rows WHERE #a4"),
-    ("serials", At::Sample(1, 10), "UPDATE sample_rows SET serial = 10 WHERE #a11"),
+    ("values", At::Whole, "UPDATE sample_runs SET last_id = last_id - 1 WHERE flow_id = 2; UPDATE sessions SET samples = samples - 1"),
+    ("values", At::Sample(1, 4), "UPDATE sample_runs SET clock_off = 'late' WHERE flow_id = 1"),
+    ("serials", At::Sample(2, 0), "UPDATE sample_runs SET first_serial = 0 WHERE flow_id = 2"),
     ("gaps", At::Sample(1, 7), "UPDATE losses SET count = 2; UPDATE sessions SET lost = 2"),
     ("gaps", At::Sample(1, 8), "UPDATE losses SET after_serial = 7"),
     ("gaps", At::Flow(2), "INSERT INTO losses VALUES (1, 2, 3, 4, 'ring_full'); UPDATE sessions SET lost = lost + 4"),
-    ("gaps", At::Sample(2, 4), "UPDATE sample_rows SET serial = 4 WHERE #b3"),
+    ("gaps", At::Sample(2, 2), "UPDATE sample_runs SET first_serial = 2 WHERE flow_id = 2"),
     ("session_counts", At::Session(1), "UPDATE sessions SET samples = samples - 1"),
     ("session_counts", At::Session(1), "UPDATE sessions SET lost = 0"),
     ("anchors", At::Session(1), "UPDATE clocks SET mono_before_ns = mono_after_ns + 1 WHERE rowid = 1"),
@@ -151,30 +153,31 @@ const DAMAGE: &[(&str, At, &str)] = &[
     ("flow_span", At::Flow(1), "UPDATE flows SET first_ns = first_ns + 1 WHERE id = 1"),
     ("flow_span", At::Flow(1), "UPDATE flows SET closed = 0 WHERE id = 1"),
     ("flow_span", At::Flow(2), "UPDATE flows SET closed = 1 WHERE id = 2"),
-    ("kind_phase", At::Sample(1, 11), "UPDATE sample_rows SET what = 12 WHERE #a11"),
-    ("kind_phase", At::Sample(1, 11), "UPDATE sample_rows SET what = 15 WHERE #a11"),
+    ("kind_phase", At::Sample(1, 11), "UPDATE sample_rows SET what = 9 WHERE #a11"),
+    ("kind_phase", At::Sample(1, 11), "UPDATE sample_rows SET what = -1 WHERE #a11"),
     ("kind_phase", At::Sample(1, 11), "UPDATE sample_rows SET what = 1 WHERE #a11"),
-    ("counters", At::Sample(1, 10), "UPDATE sample_rows SET segs_out = 5 WHERE #a10"),
-    ("counters", At::Sample(1, 11), "UPDATE ack_rows SET delivered = 0 WHERE id = (SELECT ack_id FROM sample_rows WHERE #a11)"),
-    ("counters", At::Sample(1, 11), "UPDATE ack_rows SET bytes_retrans = 1447 WHERE id = (SELECT ack_id FROM sample_rows WHERE #a11)"),
-    ("snd_una_rises", At::Sample(1, 9), "UPDATE sample_rows SET in_flight = 4344 WHERE #a9"),
-    ("snd_nxt_rises", At::Sample(1, 9), "UPDATE sample_rows SET nxt_off = nxt_off - 1448, in_flight = in_flight - 1448 WHERE #a9"),
+    ("counters", At::Sample(1, 10), "UPDATE sample_rows SET segs_off = segs_off - 2 WHERE #a10"),
+    ("counters", At::Sample(1, 11), "UPDATE ack_rows SET delivered_off = -(SELECT delivered FROM sample_runs WHERE first_serial = 7) WHERE ack of #a11"),
+    ("counters", At::Sample(1, 11), "UPDATE seldom_rows SET bytes_retrans = 1447 WHERE seldom of #a11"),
+    ("snd_una_rises", At::Sample(1, 9), "UPDATE sample_rows SET una_off = 4344 - nxt_off WHERE #a9;
+       UPDATE ack_rows SET acked_off = acked_off + 1448 WHERE ack of #a9"),
+    ("snd_nxt_rises", At::Sample(1, 9), "UPDATE sample_rows SET nxt_off = nxt_off - 1448, sent_off = sent_off + 1448 WHERE #a9"),
     ("rcv_nxt_rises", At::Sample(1, 9), "UPDATE sample_rows SET rcv_off = rcv_off - 1 WHERE #a9"),
     ("window_edges", At::Sample(1, 9), "UPDATE sample_rows SET notsent = -1 WHERE #a9"),
-    ("window_edges", At::Sample(1, 11), "UPDATE sample_rows SET in_flight = -1 WHERE #a11"),
-    ("in_flight", At::Sample(1, 11), "UPDATE ack_rows SET bytes_acked = 5795 WHERE id = (SELECT ack_id FROM sample_rows WHERE #a11)"),
-    ("scoreboard", At::Sample(1, 8), "UPDATE ack_rows SET lost_out = 2 WHERE id = (SELECT ack_id FROM sample_rows WHERE #a8)"),
-    ("scoreboard", At::Sample(1, 9), "UPDATE sample_rows SET retrans_out = 3 WHERE #a9"),
+    ("window_edges", At::Sample(1, 11), "UPDATE sample_rows SET una_off = -1 - nxt_off WHERE #a11"),
+    ("in_flight", At::Sample(1, 11), "UPDATE ack_rows SET acked_off = acked_off + 1449 WHERE ack of #a11"),
+    ("scoreboard", At::Sample(1, 8), "UPDATE seldom_rows SET lost_out = 2 WHERE seldom of #a8"),
+    ("scoreboard", At::Sample(1, 9), "UPDATE ack_rows SET retrans_out = 3 WHERE ack of #a9"),
     ("scoreboard", At::Sample(1, 10), "UPDATE sample_rows SET packets_out = 1 WHERE #a10"),
     ("scoreboard", At::Sample(1, 7), "UPDATE sample_rows SET packets_out = 0 WHERE #a7"),
     ("state_range", At::Sample(1, 8), "UPDATE seldom_rows SET ca_state = 5 WHERE ca_state = 3"),
     ("state_range", At::Sample(1, 8), "UPDATE ack_rows SET snd_cwnd = 0 WHERE snd_cwnd = 5"),
     ("state_range", At::Sample(1, 10), "UPDATE seldom_rows SET sk_state = 12 WHERE sk_state = 4"),
-    ("new_data", At::Sample(1, 5), "UPDATE sample_rows SET nxt_off = 1, in_flight = in_flight + 1 WHERE #a5"),
-    ("retransmitted", At::Sample(1, 8), "UPDATE ack_rows SET bytes_retrans = 1447 WHERE id = (SELECT ack_id FROM sample_rows WHERE #a8)"),
-    ("no_data", At::Sample(2, 3), "UPDATE sample_rows SET seq = seq + 500, nxt_off = -500 WHERE #b3"),
-    ("no_data", At::Sample(2, 3), "UPDATE sample_rows SET seq = seq - 2, nxt_off = 2 WHERE #b3"),
-    ("acknowledges", At::Sample(2, 3), "UPDATE sample_rows SET ack = ack + 1, rcv_off = -1 WHERE #b3"),
+    ("new_data", At::Sample(1, 5), "UPDATE sample_rows SET nxt_off = 1, sent_off = sent_off - 1 WHERE #a5"),
+    ("retransmitted", At::Sample(1, 8), "UPDATE seldom_rows SET bytes_retrans = 1447 WHERE seldom of #a8"),
+    ("no_data", At::Sample(2, 3), "UPDATE sample_rows SET own = own + 500, nxt_off = -500, una_off = una_off + 500 WHERE #b3"),
+    ("no_data", At::Sample(2, 3), "UPDATE sample_rows SET own = own - 2, nxt_off = 2, una_off = una_off - 2 WHERE #b3"),
+    ("acknowledges", At::Sample(2, 3), "UPDATE sample_rows SET peer = peer + 1, rcv_off = -1 WHERE #b3"),
     ("references", At::Packet(9), "UPDATE packet_rows SET sample_id = 999 WHERE number = 9 AND flow_id = 1"),
     ("references", At::Packet(9), "UPDATE packet_rows SET sample_id = 13 WHERE number = 9 AND flow_id = 1"),
     ("references", At::Packet(13), "UPDATE packet_rows SET flow_id = 9 WHERE number = 13 AND flow_id = 1"),
@@ -185,7 +188,7 @@ const DAMAGE: &[(&str, At, &str)] = &[
     ("match_reason", At::Packet(9), "UPDATE packet_rows SET delay_ns = 1 WHERE number = 9 AND flow_id = 1"),
     ("direction", At::Packet(11), "UPDATE packet_rows SET is_out = 1 WHERE number = 11 AND flow_id = 1;
        UPDATE packet_rows SET is_out = 0 WHERE number = 11 AND flow_id = 2"),
-    ("direction", At::Packet(12), "UPDATE sample_rows SET error = 11 WHERE #a10"),
+    ("direction", At::Packet(12), "INSERT INTO rare_rows SELECT id, 11, NULL FROM samples WHERE #a10"),
     ("exact", At::Packet(6), "UPDATE packet_rows SET ack = ack + 1 WHERE number = 6 AND flow_id = 1"),
     ("exact", At::Packet(8), "UPDATE packet_rows SET flags = flags | 1 WHERE number = 8 AND flow_id = 1"),
     ("exact", At::Packet(12), "INSERT INTO translations VALUES (1, 1, '10.0.0.1', 40000, '10.0.0.2', 80, 0, 7, 13);
@@ -218,12 +221,28 @@ const DAMAGE: &[(&str, At, &str)] = &[
        UPDATE sample_counts SET flow_id = 1 WHERE outcome = 'not captured'"),
 ];
 
-/// Puts a sample's name where `#a4` stands.
+/// Puts a condition for a sample where `#a4` stands, and one for its row of another table where it is `ack of #a4` or
+/// `seldom of #a4`.
 fn named(sql: &str) -> String {
+    const ROWS: &str = "sample_runs u JOIN sample_rows r ON r.id BETWEEN u.first_id AND u.last_id";
     let mut sql = sql.to_owned();
+    let ack = format!("id = (SELECT u.ack_id + r.ack_off FROM {ROWS} WHERE r.");
+    let seldom = format!(
+        "id = (SELECT u.seldom_id + a.seldom_off FROM {ROWS} JOIN ack_rows a ON a.id = u.ack_id + r.ack_off WHERE r."
+    );
+    for (words, condition) in [("ack of #", ack), ("seldom of #", seldom)] {
+        while let Some(at) = sql.find(words) {
+            let name = at + words.len();
+            let end = sql[name..].find(|c: char| !c.is_alphanumeric()).map_or(sql.len(), |n| name + n);
+            sql = format!("{}{condition}#{}){}", &sql[..at], &sql[name..end], &sql[end..]);
+        }
+    }
     for (flow, name) in [(1, 'a'), (2, 'b')] {
         for serial in (1..=11).rev() {
-            sql = sql.replace(&format!("#{name}{serial}"), &format!("flow_id = {flow} AND serial = {serial}"));
+            sql = sql.replace(
+                &format!("#{name}{serial}"),
+                &format!("id = (SELECT id FROM samples WHERE flow_id = {flow} AND serial = {serial})"),
+            );
         }
     }
     sql
@@ -266,7 +285,7 @@ fn each_damage_is_found_by_its_check_and_no_other() {
 #[test]
 fn a_packet_outside_of_the_window_is_found() {
     let world = world();
-    damage(&world.trace, &named("UPDATE sample_rows SET in_flight = 1896 WHERE #a8"));
+    damage(&world.trace, &named("UPDATE sample_rows SET una_off = 1896 - nxt_off WHERE #a8"));
     let (_, violations) = found(&world.trace);
     assert!(violations.iter().any(|v| v.check == "as_sent" && v.place.number == Some(10)), "{violations:?}");
 }
@@ -331,7 +350,7 @@ fn without_a_capture_the_recording_is_checked() {
     assert_eq!((report.incomplete, violations), (vec![1], vec![]));
 }
 
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 15] = [
     "sessions",
     "flows",
     "losses",
@@ -343,8 +362,10 @@ const TABLES: [&str; 13] = [
     "translations",
     "sample_counts",
     "packetless_rows",
+    "sample_runs",
     "sample_rows",
     "ack_rows",
+    "rare_rows",
 ];
 
 proptest! {

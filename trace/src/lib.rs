@@ -10,6 +10,7 @@ pub mod fields;
 pub mod import;
 pub mod internals;
 pub mod join;
+mod layout;
 pub mod query;
 pub mod reader;
 pub mod received;

@@ -1,16 +1,17 @@
 //! Reads what a join needs from a trace: flows, and the samples of each.
 
-mod landmarks;
-
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, Row};
+use rusqlite::Connection;
 
-use crate::clock::TIMES_NS;
 use crate::sample::{Kind, Phase, Sampled};
+use crate::schema::OF_FLOW;
 use crate::store::{failed, open_read};
 use crate::{Error, Result};
+
+mod landmarks;
+mod runs;
 
 /// A flow as the join sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,15 +99,11 @@ pub struct SampleRow {
     pub mss: Option<u32>,
 }
 
-/// What [`TraceReader::sample`] reads, of `sample_rows r` and `sessions z`.
-const SAMPLE_COLUMNS: &str = "r.id, r.serial, z.real_base_ns + r.mono_off + r.clock_off, r.what, r.seq, r.len, r.ack,
-  r.flags, r.tsval, r.error, r.nxt_off, r.in_flight, r.bytes_sent,
-  CASE WHEN r.what / 4 = 3 THEN (SELECT d.sk_state FROM ack_rows a JOIN seldom_rows d
-    ON d.id = a.seldom_id WHERE a.id = r.ack_id) END,
-  z.mono_base_ns + r.mono_off, r.ip_id, r.rcv_off, r.rcv_laps, r.flow_id";
-
 /// `ca_state` from which on the kernel holds segments for lost (`TCP_CA_Recovery`).
 const RECOVERY: i64 = 3;
+
+/// Condition for samples from an id (2) to another (3).
+const WITHIN: &str = "u.last_id >= ?2 AND u.first_id <= ?3 AND r.id >= ?2 AND r.id <= ?3";
 
 /// A trace opened for reading.
 pub struct TraceReader {
@@ -178,7 +175,8 @@ impl TraceReader {
     /// How many samples of segments each flow has.
     pub fn samples_by_flow(&self) -> Result<Vec<(i64, u64)>> {
         let err = failed(&self.path, "cannot count the samples");
-        let sql = "SELECT flow_id, count(seq) FROM sample_rows GROUP BY flow_id";
+        let sql = "SELECT u.flow_id, count(r.own) FROM sample_runs u CROSS JOIN sample_rows r
+                     ON r.id >= u.first_id AND r.id <= u.last_id GROUP BY u.flow_id";
         let mut statement = self.db.prepare(sql).map_err(&err)?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())));
         rows.and_then(Iterator::collect).map_err(&err)
@@ -191,27 +189,16 @@ impl TraceReader {
 
     /// The samples of a flow whose ids are in a range, both ends included, by serial.
     pub fn samples_between(&self, flow_id: i64, first_id: i64, last_id: i64) -> Result<Vec<SampleRow>> {
-        let err = failed(&self.path, "cannot read the samples");
-        let sql = format!(
-            "SELECT {SAMPLE_COLUMNS} FROM sample_rows r JOIN flows f ON f.id = r.flow_id
-               JOIN sessions z ON z.id = f.session_id
-             WHERE r.flow_id = ?1 AND r.id BETWEEN ?2 AND ?3 ORDER BY r.id"
-        );
-        let mut statement = self.db.prepare_cached(&sql).map_err(&err)?;
-        let mut rows = statement.query([flow_id, first_id, last_id]).map_err(&err)?;
-        let (mut samples, mut laps) = (Vec::new(), Vec::new());
-        while let Some(row) = rows.next().map_err(&err)? {
-            laps.push((row.get(1).map_err(&err)?, row.get::<_, Option<i64>>(17).map_err(&err)?.unwrap_or(0)));
-            samples.push(self.sample(row)?);
-        }
-        self.read_windows(flow_id, &mut samples)?;
+        let mut chunk = self.chunk(flow_id, first_id, last_id)?;
+        self.read_windows(flow_id, &mut chunk.samples)?;
         // the writer keeps this order; a trace of someone else may not
-        if !samples.is_sorted_by_key(|s: &SampleRow| s.serial) {
-            samples.sort_by_key(|s| s.serial);
-            laps.sort_by_key(|l: &(Option<i64>, i64)| l.0);
+        if !chunk.samples.is_sorted_by_key(|s: &SampleRow| s.serial) {
+            let mut both: Vec<_> = chunk.samples.into_iter().zip(chunk.rcv_laps).collect();
+            both.sort_by_key(|(s, _)| s.serial);
+            (chunk.samples, chunk.rcv_laps) = both.into_iter().unzip();
         }
-        count_rounds(&mut samples, &laps);
-        Ok(samples)
+        count_rounds(&mut chunk.samples, &chunk.rcv_laps);
+        Ok(chunk.samples)
     }
 
     /// Adds `cwnd_bytes` to the samples of a flow, in the order of their ids, where changes alone were sampled.
@@ -219,10 +206,9 @@ impl TraceReader {
         // of other flows it finds nothing, and looks at no sample
         let sql = format!(
             "SELECT r.id, a.snd_cwnd, d.mss
-             FROM flows f JOIN sessions z ON z.id = f.session_id JOIN sample_rows r ON r.flow_id = f.id
-               JOIN ack_rows a ON a.id = r.ack_id JOIN seldom_rows d ON d.id = a.seldom_id
-             WHERE f.id = ?1 AND r.id BETWEEN ?2 AND ?3 AND z.sample_mode = 'cwnd' AND d.ca_state < {RECOVERY}
-             ORDER BY r.id"
+             FROM flows f CROSS JOIN sessions z ON z.id = f.session_id CROSS JOIN {OF_FLOW}
+             WHERE f.id = ?1 AND u.flow_id = f.id AND {WITHIN} AND z.sample_mode = 'cwnd' AND d.ca_state < {RECOVERY}
+             ORDER BY u.first_id, r.id"
         );
         self.complete(&sql, flow_id, samples, |sample, cwnd, mss| {
             let bytes = cwnd.zip(mss).and_then(|(cwnd, mss)| cwnd.checked_mul(mss));
@@ -235,17 +221,16 @@ impl TraceReader {
     /// # Errors
     /// The trace cannot be read.
     pub fn read_sacked(&self, flow_id: i64, samples: &mut [SampleRow]) -> Result<()> {
-        let sql = "SELECT r.id, a.sacked_out, d.mss
-                   FROM sample_rows r JOIN ack_rows a ON a.id = r.ack_id JOIN seldom_rows d ON d.id = a.seldom_id
-                   WHERE r.flow_id = ?1 AND r.id BETWEEN ?2 AND ?3 ORDER BY r.id";
-        self.complete(sql, flow_id, samples, |sample, sacked, mss| {
+        let sql = format!(
+            "SELECT r.id, a.sacked_out, d.mss FROM {OF_FLOW} WHERE u.flow_id = ?1 AND {WITHIN} ORDER BY u.first_id, r.id"
+        );
+        self.complete(&sql, flow_id, samples, |sample, sacked, mss| {
             sample.sacked_out = sacked.and_then(|n| u32::try_from(n).ok());
             sample.mss = mss.and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
         })
     }
 
-    /// Gives each of a flow's samples the two columns that `sql` has behind its id, of the ids from the least to the
-    /// largest. In a trace of someone else whose ids do
+    /// Gives each sample of a flow the two columns that `sql` has behind its id. In a trace of someone else whose ids do
     /// not rise with the serials, some get none.
     fn complete(
         &self,
@@ -255,9 +240,8 @@ impl TraceReader {
         set: impl Fn(&mut SampleRow, Option<i64>, Option<i64>),
     ) -> Result<()> {
         let err = failed(&self.path, "cannot read the samples' state");
+        let (first, last) = samples.iter().fold((i64::MAX, i64::MIN), |(a, b), s| (a.min(s.id), b.max(s.id)));
         let mut statement = self.db.prepare_cached(sql).map_err(&err)?;
-        let ids = || samples.iter().map(|s| s.id);
-        let Some((first, last)) = ids().min().zip(ids().max()) else { return Ok(()) };
         let mut rows = statement.query([flow_id, first, last]).map_err(&err)?;
         let mut rest = samples.iter_mut();
         while let Some(row) = rows.next().map_err(&err)? {
@@ -270,58 +254,15 @@ impl TraceReader {
         Ok(())
     }
 
-    fn sample(&self, row: &Row<'_>) -> Result<SampleRow> {
-        let err = failed(&self.path, "cannot read a sample");
-        let get = |at: usize| -> Result<Option<i64>> { row.get(at).map_err(&err) };
-        let what = get(3)?.unwrap_or(-1);
-        let (kind, phase) = u8::try_from(what)
-            .ok()
-            .and_then(|w| Some((Kind::from_code(w / 4)?, Phase::from_code(w % 4)?)))
-            .ok_or_else(|| self.damaged(format!("a sample's kind and phase are {what}")))?;
-        let number = |at: usize| -> Result<u32> { Ok(get(at)?.unwrap_or(0) as u32) };
-        let (seq, ack) = (number(4)?, number(6)?);
-        let (own, peer) = if kind.is_out() { (seq, ack) } else { (ack, seq) };
-        let snd_nxt = get(10)?.map(|off| own.wrapping_add(off as u32));
-        let in_flight = get(11)?.map(|bytes| bytes as u32);
-        let time = |at: usize| {
-            let ns = get(at)?.unwrap_or(0);
-            if TIMES_NS.contains(&ns) { Ok(ns) } else { Err(self.damaged(format!("a sample's time is {ns} ns"))) }
-        };
-        Ok(SampleRow {
-            id: row.get(0).map_err(&err)?,
-            serial: get(1)?.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
-            ts_ns: time(2)?,
-            mono_ns: time(14)?,
-            kind,
-            phase,
-            has_segment: get(4)?.is_some(),
-            seq,
-            len: number(5)?,
-            ack,
-            flags: get(7)?.unwrap_or(0) as u16,
-            tsval: get(8)?.map(|t| t as u32),
-            rcv_position: get(16)?.map(|off| i64::from(peer.wrapping_add(off as u32))),
-            ip_id: get(15)?.and_then(|i| u16::try_from(i).ok()),
-            error: get(9)?.unwrap_or(0) as i32,
-            snd_nxt,
-            snd_una: snd_nxt.zip(in_flight).map(|(nxt, bytes)| nxt.wrapping_sub(bytes)),
-            bytes_sent: get(12)?,
-            sk_state: get(13)?.and_then(|s| u8::try_from(s).ok()),
-            cwnd_bytes: None,
-            sacked_out: None,
-            mss: None,
-        })
-    }
-
     fn damaged(&self, what: String) -> Error {
         Error::Damaged { path: self.path.clone(), what }
     }
 }
 
 /// Makes positions of 32-bit numbers: each the nearer way from the one before, and the rounds that were written down.
-fn count_rounds(samples: &mut [SampleRow], laps: &[(Option<i64>, i64)]) {
+fn count_rounds(samples: &mut [SampleRow], laps: &[i64]) {
     let mut last: Option<i64> = None;
-    for (sample, (_, laps)) in samples.iter_mut().zip(laps) {
+    for (sample, laps) in samples.iter_mut().zip(laps) {
         let Some(number) = sample.rcv_position else { continue };
         let position = last.map_or(number, |at| {
             let nearer = i64::from((number as u32).wrapping_sub(at as u32) as i32);

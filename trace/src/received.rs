@@ -66,8 +66,9 @@ impl ReceivedReader {
         // the first sample may be older than the session's first clock reading
         let sql = format!(
             "SELECT f.id, f.local_addr, f.local_port, f.remote_addr, f.remote_port, f.family,
-               s.mono_ns - min(z.mono_base_ns, coalesce((SELECT min(o.mono_off) FROM sample_rows o JOIN flows g
-                 ON g.id = o.flow_id WHERE g.session_id = ?1), 0) + z.mono_base_ns), s.len, s.tsval IS NOT NULL{columns}
+               s.mono_ns - min(z.mono_base_ns, coalesce((SELECT min(u.mono_off + r.mono_off) FROM sample_runs u CROSS JOIN sample_rows r
+                 ON r.id >= u.first_id AND r.id <= u.last_id WHERE u.flow_id IN (SELECT g.id FROM flows g
+                 WHERE g.session_id = ?1)), 0) + z.mono_base_ns), s.len, s.tsval IS NOT NULL{columns}
              FROM samples s JOIN flows f ON f.id = s.flow_id JOIN sessions z ON z.id = f.session_id
              WHERE f.session_id = ?1 AND s.kind = 'ack' AND s.phase = 'before' ORDER BY s.mono_ns, s.id"
         );

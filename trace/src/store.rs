@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::schema::{APPLICATION_ID, SCHEMA_VERSION, create, migration};
+use crate::schema::{APPLICATION_ID, SCHEMA_VERSION, create};
 use crate::{Error, Result};
 
 /// Wraps SQLite's errors with the file and what was being done.
@@ -77,7 +77,7 @@ fn migrate(db: &Connection, path: &Path) -> Result<()> {
     // someone else may have done it meanwhile
     let found = version(db, path)?;
     if found < SCHEMA_VERSION {
-        tx.execute_batch(&migration(found)).map_err(&err)?;
+        crate::writer::upgrade(db, path, found)?;
         tx.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(&err)?;
     }
     tx.commit().map_err(&err)

@@ -1,22 +1,25 @@
 //! Writes a session into a trace: flows as they are learnt, samples in batches, losses, clock anchors, the end.
 //!
-//! Owns the order of things in the file and the bookkeeping that stores unchanged state once. Must not know where
-//! samples come from.
+//! Owns the order of things in the file. Must not know where samples come from.
 
 mod internals;
+mod runs;
+mod upgrade;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, params, params_from_iter};
+use rusqlite::{Connection, params};
 
 use crate::clock::{Anchor, Segment as ClockSegment};
-use crate::fields::{FIELDS, Moves, index};
+use crate::fields::index;
 use crate::internals::Internals;
-use crate::sample::{Flow, LossCause, Sample, Sampled, State, Unplaced};
-use crate::schema::stored;
+use crate::layout::Plain;
+use crate::sample::{Flow, LossCause, Sample, Sampled, Unplaced};
 use crate::store::{failed, log_ahead, one_file, open_or_create};
 use crate::{Error, Result};
+
+pub(crate) use upgrade::upgrade;
 
 pub use crate::session::{SessionEnd, SessionStart, Totals};
 
@@ -25,17 +28,19 @@ struct FlowState {
     first_ns: i64,
     last_ns: i64,
     last_serial: u64,
-    last_sample_id: i64,
+    /// Those that are not written yet.
+    held: Vec<Plain>,
     /// `bytes_received` and `rcv_nxt` of its last sample.
     received: Option<(i64, u32)>,
     closed: bool,
     commits_since_close: u32,
     dirty: bool,
-    seldom: Option<(i64, [Option<i64>; FIELDS.len()])>,
-    ack: Option<(i64, [Option<i64>; FIELDS.len()])>,
+    last_rows: runs::LastRows,
     internals: Option<Box<internals::Last>>,
     /// Those that came before their sample.
     early_internals: Option<Box<Internals>>,
+    /// Those whose samples are not written yet.
+    held_internals: Vec<internals::Held>,
 }
 
 /// A session being recorded.
@@ -48,16 +53,14 @@ pub struct SessionWriter {
     anchor: Anchor,
     anchored: bool,
     flows: HashMap<u64, FlowState>,
-    next_sample: i64,
-    next_ack: i64,
-    next_seldom: i64,
+    next: runs::NextIds,
+    /// Flows with samples that are not written yet, in the order of these; and how many samples.
+    holding: Vec<u64>,
+    held: usize,
     totals: Totals,
     holes: HashMap<LossCause, u64>,
     in_transaction: bool,
 }
-
-/// `sample_rows.what` is this many times the kind, plus the phase.
-const PER_KIND: i64 = 4;
 
 impl SessionWriter {
     /// Opens or makes the trace and adds a session to it. Sessions that are there stay as they are.
@@ -103,11 +106,7 @@ impl SessionWriter {
         )
         .map_err(&err)?;
         let session_id = db.last_insert_rowid();
-        let next = |table: &str| -> Result<i64> {
-            let sql = format!("SELECT coalesce(max(id), 0) + 1 FROM {table}");
-            db.query_row(&sql, [], |r| r.get(0)).map_err(&err)
-        };
-        let (next_sample, next_ack, next_seldom) = (next("sample_rows")?, next("ack_rows")?, next("seldom_rows")?);
+        let next = runs::NextIds::of(&db, path)?;
         let mut writer = SessionWriter {
             db,
             path: path.to_owned(),
@@ -117,9 +116,9 @@ impl SessionWriter {
             anchor,
             anchored,
             flows: HashMap::new(),
-            next_sample,
-            next_ack,
-            next_seldom,
+            next,
+            holding: Vec::new(),
+            held: 0,
             totals: Totals::default(),
             holes: HashMap::new(),
             in_transaction: true,
@@ -202,15 +201,15 @@ impl SessionWriter {
             first_ns: ts_ns,
             last_ns: ts_ns,
             last_serial: 0,
-            last_sample_id: 0,
+            held: Vec::new(),
             received: None,
             closed: false,
             commits_since_close: 0,
             dirty: false,
-            seldom: None,
-            ack: None,
+            last_rows: runs::LastRows::default(),
             internals: None,
             early_internals: None,
+            held_internals: Vec::new(),
         };
         self.flows.insert(flow.key, state);
         Ok(())
@@ -228,9 +227,15 @@ impl SessionWriter {
     pub fn unplaced_sample(&mut self, sample: &Sample, unplaced: Unplaced, now: Anchor) -> Result<bool> {
         self.transaction()?;
         let Some(mut flow) = self.flows.remove(&sample.flow) else { return Ok(false) };
-        let written = self.sample_of(&mut flow, sample, unplaced, now);
+        let is_first = flow.held.is_empty();
+        let taken = self.sample_of(&mut flow, sample, unplaced, now);
         self.flows.insert(sample.flow, flow);
-        written.map(|()| true)
+        taken?;
+        if is_first {
+            self.holding.push(sample.flow);
+        }
+        self.held += 1;
+        if self.held >= runs::MAX_HELD { self.write_held().map(|()| true) } else { Ok(true) }
     }
 
     fn sample_of(&mut self, flow: &mut FlowState, sample: &Sample, unplaced: Unplaced, now: Anchor) -> Result<()> {
@@ -253,95 +258,49 @@ impl SessionWriter {
         flow.dirty = true;
         flow.closed |= sample.state.get(const { index("sk_state") }) == Some(TCP_CLOSE);
 
-        let ack_id = self.state_rows(flow, &sample.state)?;
-        let err = failed(&self.path, "cannot write a sample");
-        let segment = sample.segment;
-        let is_out = sample.kind.is_out();
-        let (own, peer) = match segment {
-            Some(s) if is_out => (s.seq, s.ack),
-            Some(s) => (s.ack, s.seq),
-            None => (0, 0),
-        };
         let number = |field: usize| sample.state.get(field).map(|v| v as u32);
-        let distance = |to: Option<u32>, from: Option<u32>| Some(i64::from(to?.wrapping_sub(from?) as i32));
         let (nxt, una) = (number(const { index("snd_nxt") }), number(const { index("snd_una") }));
-        let what = PER_KIND * sample.kind as i64 + sample.phase as i64;
-        let head = [
-            Some(self.next_sample),
-            Some(flow.id),
-            i64::try_from(sample.serial).ok(),
-            Some(mono_off),
-            Some(clock_off),
-            Some(what),
-            segment.map(|s| i64::from(s.seq)),
-            segment.map(|s| s.len).or(unplaced.len).map(i64::from),
-            segment.map(|s| i64::from(s.ack)),
-            segment.map(|s| i64::from(s.flags)),
-            segment.and_then(|s| s.tsval).map(i64::from),
-            (sample.error != 0).then_some(i64::from(sample.error)),
-            Some(ack_id),
-            distance(nxt, Some(own)),
-            nxt.zip(una).map(|(n, u)| n.wrapping_sub(u)).or(unplaced.bytes_in_flight).map(i64::from),
-            distance(number(const { index("write_seq") }), nxt),
-            distance(number(const { index("rcv_nxt") }), Some(peer)),
-        ];
-        let ip_id = segment.and_then(|s| s.ip_id).map(i64::from);
         let received = sample.state.get(const { index("bytes_received") }).zip(number(const { index("rcv_nxt") }));
-        let laps = received.zip(flow.received).map(|(now, then)| laps(then, now)).filter(|&laps| laps != 0);
+        let rcv_laps = received.zip(flow.received).map_or(0, |(now, then)| laps(then, now));
         flow.received = received.or(flow.received);
-        let rest = stored(Moves::Segment).map(|(i, _)| sample.state.get(i)).chain([ip_id, laps]);
-        let columns = head.len() + stored(Moves::Segment).count() + 2;
-        self.db
-            .prepare_cached(&insert("sample_rows", columns))
-            .and_then(|mut s| s.execute(params_from_iter(head.into_iter().chain(rest))))
-            .map_err(err)?;
-        flow.last_sample_id = self.next_sample;
-        self.next_sample += 1;
+        flow.held.push(Plain {
+            serial: i64::try_from(sample.serial).unwrap_or(i64::MAX),
+            mono_off,
+            clock_off,
+            kind: sample.kind,
+            phase: sample.phase,
+            segment: sample.segment,
+            len: sample.segment.map(|s| s.len).or(unplaced.len),
+            in_flight: nxt.zip(una).map(|(n, u)| n.wrapping_sub(u)).or(unplaced.bytes_in_flight),
+            error: sample.error,
+            rcv_laps,
+            state: sample.state,
+        });
         self.totals.samples += 1;
-        self.early_internals(flow, now)
+        self.early_internals(flow, now);
+        Ok(())
     }
 
-    /// The ids of rows that hold this state; new rows only for what has changed since the flow's last sample.
-    fn state_rows(&mut self, flow: &mut FlowState, state: &State) -> Result<i64> {
-        let err = failed(&self.path, "cannot write a sample");
-        let pick = |moves: Moves| {
-            let mut values = [None; FIELDS.len()];
-            for (i, _) in stored(moves) {
-                values[i] = state.get(i);
-            }
-            values
-        };
-        let seldom = pick(Moves::Seldom);
-        let seldom_id = match flow.seldom {
-            Some((id, last)) if last == seldom => id,
-            _ => {
-                let id = self.next_seldom;
-                self.next_seldom += 1;
-                let values = std::iter::once(Some(id)).chain(stored(Moves::Seldom).map(|(i, _)| seldom[i]));
-                self.db
-                    .prepare_cached(&insert("seldom_rows", 1 + stored(Moves::Seldom).count()))
-                    .and_then(|mut s| s.execute(params_from_iter(values)))
-                    .map_err(&err)?;
-                flow.seldom = Some((id, seldom));
-                flow.ack = None;
-                id
-            }
-        };
-        let ack = pick(Moves::Ack);
-        match flow.ack {
-            Some((id, last)) if last == ack => Ok(id),
-            _ => {
-                let id = self.next_ack;
-                self.next_ack += 1;
-                let values = [Some(id), Some(seldom_id)].into_iter().chain(stored(Moves::Ack).map(|(i, _)| ack[i]));
-                self.db
-                    .prepare_cached(&insert("ack_rows", 2 + stored(Moves::Ack).count()))
-                    .and_then(|mut s| s.execute(params_from_iter(values)))
-                    .map_err(&err)?;
-                flow.ack = Some((id, ack));
-                Ok(id)
+    /// Writes the samples that were held back.
+    fn write_held(&mut self) -> Result<()> {
+        for key in std::mem::take(&mut self.holding) {
+            if let Some(mut flow) = self.flows.remove(&key) {
+                let written = self.write_flow(&mut flow);
+                self.flows.insert(key, flow);
+                written?;
             }
         }
+        self.held = 0;
+        Ok(())
+    }
+
+    /// Writes those of one flow, and what its congestion control held at them.
+    fn write_flow(&mut self, flow: &mut FlowState) -> Result<()> {
+        let samples = std::mem::take(&mut flow.held);
+        let first_id = self.next.sample;
+        let mut runs = runs::RunWriter { db: &self.db, path: &self.path, next: &mut self.next };
+        runs.write(flow.id, &mut flow.last_rows, &samples)?;
+        self.write_internals(flow, &samples, first_id)
     }
 
     fn hole(&mut self, flow_id: i64, after_serial: u64, count: u64, cause: LossCause) -> Result<()> {
@@ -383,6 +342,8 @@ impl SessionWriter {
 
     /// Makes everything so far durable.
     pub fn commit(&mut self) -> Result<()> {
+        self.transaction()?;
+        self.write_held()?;
         self.totals_rows()?;
         self.db.execute_batch("COMMIT").map_err(failed(&self.path, "cannot commit"))?;
         self.in_transaction = false;
@@ -397,7 +358,11 @@ impl SessionWriter {
     /// Forgets a flow of which nothing more will come.
     pub fn forget(&mut self, key: u64) -> Result<()> {
         self.transaction()?;
-        self.flows.remove(&key).map_or(Ok(()), |flow| self.flow_row(&flow))
+        let Some(mut flow) = self.flows.remove(&key) else { return Ok(()) };
+        self.held -= flow.held.len();
+        self.holding.retain(|&holding| holding != key);
+        self.write_flow(&mut flow)?;
+        self.flow_row(&flow)
     }
 
     fn flow_row(&self, flow: &FlowState) -> Result<()> {
@@ -444,6 +409,8 @@ impl SessionWriter {
                 self.loss(None, None, count - by_flow, cause)?;
             }
         }
+        self.transaction()?;
+        self.write_held()?;
         // the kernel counts every loss that leaves a hole; were it not so, the holes would still be there
         let lost = lost.max(self.totals.holes);
         self.totals_rows()?;

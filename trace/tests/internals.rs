@@ -203,6 +203,6 @@ fn a_packet_has_the_latest_values_of_its_flow() {
 /// A received packet of flow 1 that was joined to the sample of this serial.
 fn packet(path: &Path, serial: i64) {
     let sql = "INSERT INTO packet_rows (capture_id, number, flow_id, is_out, seq, ack, len, flags, window, sample_id, match_code)
-        SELECT 1, ?1, 1, 0, 1, 1, 0, 16, 0, id, 0 FROM sample_rows WHERE flow_id = 1 AND serial = ?1";
+        SELECT 1, ?1, 1, 0, 1, 1, 0, 16, 0, id, 0 FROM samples WHERE flow_id = 1 AND serial = ?1";
     assert_eq!(Connection::open(path).unwrap().execute(sql, [serial]).unwrap(), 1);
 }

@@ -336,7 +336,7 @@ fn files_that_are_no_traces_are_refused_and_left_alone() {
 fn a_time_that_no_clock_has_is_damage() {
     let (_dir, path) = temp();
     write(&path, &[sample(1, State::default())], &SessionEnd::default());
-    Connection::open(&path).unwrap().execute("UPDATE sample_rows SET mono_off = -(1 << 62)", []).unwrap();
+    Connection::open(&path).unwrap().execute("UPDATE sample_runs SET mono_off = -(1 << 62)", []).unwrap();
     let reader = TraceReader::open(&path).unwrap();
     let id = reader.flows().unwrap()[0].id;
     let error = reader.samples(id).unwrap_err().to_string();
@@ -381,57 +381,4 @@ fn a_plain_sqlite_client_reads_the_views() {
         .query_row("SELECT kind, phase, bytes_in_flight FROM samples", [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
         .unwrap();
     assert_eq!(row, ("send".into(), "transmit".into(), 100));
-}
-
-/// A recording of two sockets with its capture joined, as version 1 of the schema kept it.
-const VERSION_1: &str = include_str!("version_1.sql");
-
-#[test]
-fn an_older_trace_is_brought_up_to_date_with_all_that_is_in_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("old.db");
-    let matches = "SELECT match, count(*), sum(snd_cwnd), max(sample_ts_ns) FROM packet_state GROUP BY match";
-    let rows = |db: &Connection| -> Vec<(String, i64, Option<i64>, Option<i64>)> {
-        let mut s = db.prepare(matches).unwrap();
-        let rows = s.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))).unwrap();
-        rows.collect::<Result<_, _>>().unwrap()
-    };
-    let db = Connection::open(&path).unwrap();
-    db.execute_batch(VERSION_1).unwrap();
-    let before = rows(&db);
-    drop(db);
-
-    let refused = TraceReader::open(&path).err().unwrap();
-    assert!(matches!(refused, Error::OldVersion { found: 1, .. }) && refused.to_string().contains("tcpprobe join"));
-
-    tcpprobe_trace::upgrade(&path).unwrap();
-    assert_eq!(TraceReader::open(&path).unwrap().flows().unwrap().len(), 2);
-    let db = Connection::open(&path).unwrap();
-    assert_eq!(rows(&db), before);
-    assert_eq!(before.iter().map(|r| r.1).sum::<i64>(), 16);
-    let fresh = dir.path().join("fresh.db");
-    SessionWriter::begin(&fresh, &SessionStart::default(), anchor(START)).unwrap();
-    let columns = |db: &Connection| -> Vec<(String, String)> {
-        let sql = "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c ORDER BY 1, 2";
-        let mut s = db.prepare(sql).unwrap();
-        s.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap().collect::<Result<_, _>>().unwrap()
-    };
-    assert_eq!(columns(&db), columns(&Connection::open(&fresh).unwrap()), "as if it had been made today");
-}
-
-#[test]
-fn a_trace_of_version_2_is_brought_up_to_date_too() {
-    let (_dir, path) = temp();
-    write(&path, &[sample(1, state(&[("snd_cwnd", 10)]))], &SessionEnd::default());
-    let schema = "SELECT name, sql FROM sqlite_schema ORDER BY name";
-    let today = Query::open(&path).unwrap().all(schema).unwrap();
-    // what version 3 added is taken away
-    let older = "DROP VIEW ack_effects; DROP VIEW congestion_internals; DROP VIEW packet_internals;
-        DROP TABLE internal_rows; PRAGMA user_version = 2";
-    Connection::open(&path).unwrap().execute_batch(older).unwrap();
-    assert!(matches!(TraceReader::open(&path), Err(Error::OldVersion { found: 2, .. })));
-
-    tcpprobe_trace::upgrade(&path).unwrap();
-    assert_eq!(Query::open(&path).unwrap().all(schema).unwrap(), today);
-    assert_eq!(one(&path, "SELECT snd_cwnd FROM samples"), [Value::Integer(10)]);
 }

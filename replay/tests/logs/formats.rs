@@ -6,7 +6,7 @@ use crate::{import_into, log, options, rows, temp};
 
 const STATE: &str =
     "SELECT flow_id, serial, ts_ns, kind, phase, snd_nxt, snd_una, snd_cwnd, snd_ssthresh, srtt_us, rcv_wnd,
-    bytes_in_flight FROM samples ORDER BY id";
+    bytes_in_flight FROM samples ORDER BY mono_ns, id";
 
 #[test]
 fn the_module_s_ten_columns() {
@@ -77,14 +77,20 @@ fn the_tracepoint_s_text_of_a_real_kernel() {
         ] {
             let expected: Vec<&str> = values(&text, said).collect();
             assert!(expected.len() >= 40, "{name}: only {} lines", expected.len());
-            assert_eq!(rows(&path, &format!("SELECT {column} FROM samples ORDER BY id")), expected, "{name}: {column}");
+            assert_eq!(
+                rows(&path, &format!("SELECT {column} FROM samples ORDER BY mono_ns, id")),
+                expected,
+                "{name}: {column}"
+            );
         }
         for column in ["snd_nxt", "snd_una"] {
-            let found = rows(&path, &format!("SELECT printf('0x%x', {column}) FROM samples ORDER BY id"));
+            let found = rows(&path, &format!("SELECT printf('0x%x', {column}) FROM samples ORDER BY mono_ns, id"));
             assert_eq!(found, values(&text, column).collect::<Vec<_>>(), "{name}: {column}");
         }
-        let cookies: Vec<String> =
-            rows(&path, "SELECT printf('%x', f.cookie) FROM samples s JOIN flows f ON f.id = flow_id ORDER BY s.id");
+        let cookies: Vec<String> = rows(
+            &path,
+            "SELECT printf('%x', f.cookie) FROM samples s JOIN flows f ON f.id = flow_id ORDER BY mono_ns, s.id",
+        );
         assert_eq!(cookies, values(&text, "sock_cookie").collect::<Vec<_>>(), "{name}");
     }
 }
@@ -100,12 +106,12 @@ fn perf_s_nanoseconds_are_kept() {
             l.split_whitespace().find_map(|w| w.strip_suffix(':').filter(|w| w.contains('.'))).unwrap().replace('.', "")
         })
         .collect();
-    assert_eq!(rows(&path, "SELECT mono_ns FROM samples ORDER BY id"), times);
+    assert_eq!(rows(&path, "SELECT mono_ns FROM samples ORDER BY mono_ns, id"), times);
 }
 
 const SIFTR: &str =
     "SELECT ts_ns, kind, phase, snd_nxt, snd_cwnd, snd_ssthresh, srtt_us, rto_us, mss, bytes_in_flight, sk_state
-    FROM samples ORDER BY id";
+    FROM samples ORDER BY mono_ns, id";
 
 #[test]
 fn siftr_1_2() {

@@ -91,11 +91,21 @@ fn thinned(scene: &Scene) -> Result<PathBuf> {
     for (id, serial) in &kept {
         transaction.execute("INSERT INTO kept VALUES (?1, ?2)", (id, serial))?;
     }
-    transaction.execute_batch(
-        "DELETE FROM sample_rows WHERE id NOT IN (SELECT id FROM kept);
-         UPDATE sample_rows SET serial = (SELECT serial FROM kept WHERE kept.id = sample_rows.id);
-         UPDATE sessions SET sample_mode = 'cwnd', samples = (SELECT count(*) FROM sample_rows);",
+    // each that is kept is a run of its own, with the bases that it has
+    let bases: String = transaction.query_row(
+        "SELECT group_concat(name, ', ') FROM pragma_table_info('sample_runs')
+         WHERE name NOT IN ('first_id', 'last_id', 'first_serial')",
+        [],
+        |row| row.get(0),
     )?;
+    transaction.execute_batch(&format!(
+        "CREATE TEMP TABLE runs AS SELECT k.id AS first_id, k.id AS last_id, k.serial AS first_serial, {bases}
+           FROM kept k JOIN sample_runs u ON u.first_id = (SELECT max(v.first_id) FROM sample_runs v WHERE v.first_id <= k.id);
+         DELETE FROM sample_rows WHERE id NOT IN (SELECT id FROM kept);
+         DELETE FROM sample_runs;
+         INSERT INTO sample_runs (first_id, last_id, first_serial, {bases}) SELECT * FROM runs;
+         UPDATE sessions SET sample_mode = 'cwnd', samples = (SELECT count(*) FROM sample_rows);"
+    ))?;
     transaction.commit()?;
     Ok(path)
 }

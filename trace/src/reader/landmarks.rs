@@ -1,40 +1,56 @@
 //! Samples here and there in a trace: they say where in it a flow was when, without reading all of it.
 
-use super::{SAMPLE_COLUMNS, SampleRow, TraceReader};
-use crate::Result;
+use std::collections::HashMap;
+
+use super::runs::{Chunk, Clocks, Run, run_columns, samples_of_run};
+use super::{SampleRow, TraceReader};
 use crate::store::failed;
 
 /// Of so many samples of a trace one is a landmark.
 const STEP: i64 = 64;
+/// No run has more samples.
+const MOST_OF_A_RUN: i64 = 1 << 20;
 
 impl TraceReader {
     /// One of about 64 samples of the trace, in the order of their ids, each with its flow's id. Which ones has no
     /// pattern: of flows that take turns each has its share.
     ///
     /// # Errors
-    /// The trace cannot be read, or `take` says so.
-    pub fn landmarks<E: From<crate::Error>>(
-        &self,
-        mut take: impl FnMut(i64, SampleRow) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
+    /// The trace cannot be read.
+    pub fn landmarks(&self, mut take: impl FnMut(i64, &SampleRow)) -> crate::Result<()> {
         let err = failed(&self.path, "cannot read the samples");
-        let span: Result<(Option<i64>, Option<i64>)> = self
-            .db
-            .query_row("SELECT min(id), max(id) FROM sample_rows", [], |r| Ok((r.get(0)?, r.get(1)?)))
-            .map_err(&err);
-        let (Some(first), Some(last)) = span? else { return Ok(()) };
-        let sql = format!(
-            "SELECT {SAMPLE_COLUMNS} FROM sample_rows r JOIN flows f ON f.id = r.flow_id
-               JOIN sessions z ON z.id = f.session_id WHERE r.id = ?1"
-        );
-        let mut statement = self.db.prepare_cached(&sql).map_err(&err)?;
-        let mut begin = first;
-        while begin <= last {
-            let mut rows = statement.query([begin.saturating_add(jitter(begin))]).map_err(&err)?;
-            if let Some(row) = rows.next().map_err(&err)? {
-                take(row.get(18).map_err(&err)?, self.sample(row)?)?;
+        let mut clocks: HashMap<i64, Clocks> = HashMap::new();
+        let sql = "SELECT f.id, z.mono_base_ns, z.real_base_ns FROM flows f JOIN sessions z ON z.id = f.session_id";
+        let mut statement = self.db.prepare(sql).map_err(&err)?;
+        let mut rows = statement.query([]).map_err(&err)?;
+        while let Some(row) = rows.next().map_err(&err)? {
+            let of_flow = Clocks { mono_base_ns: row.get(1).map_err(&err)?, real_base_ns: row.get(2).map_err(&err)? };
+            clocks.insert(row.get(0).map_err(&err)?, of_flow);
+        }
+        let sql = format!("SELECT {}, flow_id FROM sample_runs ORDER BY first_id", run_columns());
+        let mut runs = self.db.prepare(&sql).map_err(&err)?;
+        let flow_at = runs.column_count() - 1;
+        let mut sample = self.db.prepare(&samples_of_run()).map_err(&err)?;
+        let mut rows = runs.query([]).map_err(&err)?;
+        let mut found = Chunk { samples: Vec::new(), rcv_laps: Vec::new() };
+        while let Some(row) = rows.next().map_err(&err)? {
+            let run = Run::read(row).map_err(&err)?;
+            let flow_id: i64 = row.get(flow_at).map_err(&err)?;
+            // the writer's are shorter; what follows takes time by what a run claims to have
+            if run.last_id.saturating_sub(run.first_id) > MOST_OF_A_RUN {
+                return Err(self.damaged(format!("a run of samples from {} to {}", run.first_id, run.last_id)));
             }
-            begin = begin.saturating_add(STEP);
+            let Some(&clocks) = clocks.get(&flow_id) else { continue };
+            let mut step = run.first_id.div_euclid(STEP);
+            while step <= run.last_id.div_euclid(STEP) {
+                let id = step.saturating_mul(STEP).saturating_add(jitter(step));
+                if (run.first_id..=run.last_id).contains(&id) {
+                    found.samples.clear();
+                    self.run(&mut sample, &run, clocks, (id, id), &mut found)?;
+                    found.samples.iter().for_each(|s| take(flow_id, s));
+                }
+                step += 1;
+            }
         }
         Ok(())
     }
@@ -51,7 +67,7 @@ mod tests {
 
     #[test]
     fn every_remainder_occurs() {
-        let found: std::collections::BTreeSet<i64> = (0..10_000).map(|k| jitter(k * STEP)).collect();
+        let found: std::collections::BTreeSet<i64> = (0..10_000).map(jitter).collect();
         assert_eq!(found, (0..STEP).collect());
     }
 }

@@ -4,33 +4,38 @@
 
 use std::fmt::Write as _;
 
-use super::{Rows, state_expression};
+use super::samples::{ROWS, Rows, named_rows, segment, serial, state, time_ns, with_session};
 
-const BEFORE: Rows = Rows { sample: "r", ack: "a", seldom: "d" };
-const AFTER: Rows = Rows { sample: "x", ack: "xa", seldom: "xd" };
+const AFTER: Rows = Rows { run: "xu", sample: "x", ack: "xa", seldom: "xd" };
 
 /// Columns that show both values: whether the segment raised or lowered them is seen by comparing.
 const BOTH: [&str; 8] =
     ["packets_out", "retrans_out", "lost_out", "sacked_out", "bytes_in_flight", "snd_cwnd", "snd_ssthresh", "ca_state"];
 
 pub(super) fn view() -> String {
-    let difference = |column| {
-        let (before, after) = (state_expression(column, BEFORE), state_expression(column, AFTER));
-        format!("(({after}) - ({before}))")
-    };
-    // `what` is four times the kind plus the phase: 0 and 1 are ack before and after, 6 and 10 what was sent
-    let between = "FROM sample_rows n WHERE n.flow_id = r.flow_id AND n.id > r.id AND n.id < x.id";
+    let difference = |column| format!("(({}) - ({}))", state(column, AFTER), state(column, ROWS));
+    // `what` without the flags is three times the kind plus the phase: 0 and 1 are ack before and after, 5 and 8 what
+    // was sent
     let sent = |what| {
         format!(
-            "CASE WHEN x.serial = r.serial + 1 THEN 0 ELSE
-    (SELECT count(*) {between} AND n.what IN ({what}) AND n.error IS NULL) END"
+            "CASE WHEN x.id = r.id + 1 THEN 0 ELSE
+    (SELECT count(*) FROM sample_runs v CROSS JOIN sample_rows n
+     WHERE v.flow_id = u.flow_id AND v.first_id >= u.first_id AND v.first_id <= xu.first_id
+       AND n.id >= max(v.first_id, r.id + 1) AND n.id <= min(v.last_id, x.id - 1) AND n.what % 12 IN ({what})
+       AND NOT EXISTS (SELECT 1 FROM rare_rows o WHERE o.sample_id = n.id AND o.error IS NOT NULL)) END"
         )
     };
     let mut sql = format!(
-        "CREATE VIEW ack_effects AS SELECT r.flow_id AS flow_id, r.id AS before_id, x.id AS after_id,
-  z.real_base_ns + r.mono_off + r.clock_off AS ts_ns, x.mono_off - r.mono_off AS duration_ns,
-  r.seq AS seq, r.len AS len, r.ack AS ack, r.flags AS flags,
-  {} & 4294967295 AS acked_bytes,
+        "CREATE VIEW ack_effects AS SELECT u.flow_id AS flow_id, r.id AS before_id, x.id AS after_id,
+  {} AS ts_ns, xu.mono_off + x.mono_off - (u.mono_off + r.mono_off) AS duration_ns",
+        time_ns(ROWS),
+    );
+    for column in ["seq", "len", "ack", "flags"] {
+        let _ = write!(sql, ",\n  {} AS {column}", segment(column, ROWS));
+    }
+    let _ = write!(
+        sql,
+        ",\n  {} & 4294967295 AS acked_bytes,
   (({} + 2147483648) & 4294967295) - 2147483648 AS delivered,
   {} & 4294967295 AS lost,
   {} AS segments_sent,
@@ -38,23 +43,37 @@ pub(super) fn view() -> String {
         difference("snd_una"),
         difference("delivered"),
         difference("lost"),
-        sent("6, 10"),
-        sent("10"),
+        sent("5, 8"),
+        sent("8"),
     );
     for column in BOTH {
-        let (before, after) = (state_expression(column, BEFORE), state_expression(column, AFTER));
-        let _ = write!(sql, ",\n  {before} AS {column}_before, {after} AS {column}_after");
+        let _ =
+            write!(sql, ",\n  {} AS {column}_before, {} AS {column}_after", state(column, ROWS), state(column, AFTER));
     }
-    // the flow's next sample of a received segment is this segment's only where no serial is missing in between
-    let _ = write!(
+    // the flow's next sample of a received segment is this segment's only where no serial is missing in between: within
+    // a run none is, beyond it the runs in between account for all
+    let same = |column: &str| format!("{} = {}", segment(column, AFTER), segment(column, ROWS));
+    let _ = writeln!(
         sql,
-        "\nFROM sample_rows r JOIN sample_rows x ON x.id = (
-    SELECT n.id FROM sample_rows n WHERE n.flow_id = r.flow_id AND n.id > r.id AND n.what < 4 ORDER BY n.id LIMIT 1)
-  JOIN flows f ON f.id = r.flow_id JOIN sessions z ON z.id = f.session_id
-  JOIN ack_rows a ON a.id = r.ack_id JOIN seldom_rows d ON d.id = a.seldom_id
-  JOIN ack_rows xa ON xa.id = x.ack_id JOIN seldom_rows xd ON xd.id = xa.seldom_id
-WHERE r.what = 0 AND x.what = 1 AND x.seq = r.seq AND x.len = r.len AND x.ack = r.ack AND x.flags = r.flags
-  AND (x.serial = r.serial + 1 OR x.serial - r.serial - 1 = (SELECT count(*) {between}));\n"
+        "\nFROM {samples}
+  JOIN sample_rows x ON x.id = coalesce(
+    (SELECT n.id FROM sample_rows n WHERE n.id > r.id AND n.id <= u.last_id AND n.what % 12 < 3 ORDER BY n.id LIMIT 1),
+    (SELECT n.id FROM sample_runs v CROSS JOIN sample_rows n WHERE v.flow_id = u.flow_id AND v.first_id > u.last_id
+       AND n.id >= v.first_id AND n.id <= v.last_id AND n.what % 12 < 3 ORDER BY v.first_id, n.id LIMIT 1))
+  JOIN sample_runs xu ON xu.first_id = (SELECT max(v.first_id) FROM sample_runs v WHERE v.first_id <= x.id)
+  {before}
+  {after}
+WHERE r.what % 12 = 0 AND x.what % 12 = 1 AND x.what / 12 = r.what / 12 AND {seq} AND x.len = r.len AND {ack}
+  AND (x.id <= u.last_id OR {after_serial} - ({before_serial}) = u.last_id - r.id + x.id - xu.first_id + 1
+    + (SELECT coalesce(sum(v.last_id - v.first_id + 1), 0) FROM sample_runs v
+       WHERE v.flow_id = u.flow_id AND v.first_id > u.first_id AND v.first_id < xu.first_id));",
+        samples = with_session(),
+        before = named_rows(ROWS, "JOIN"),
+        after = named_rows(AFTER, "JOIN"),
+        seq = same("seq"),
+        ack = same("ack"),
+        after_serial = serial(AFTER),
+        before_serial = serial(ROWS),
     );
     sql
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::name_of;
+use super::samples::{ROWS, RUN_OF_SAMPLE, serial, time_ns};
 use crate::internals::INTERNALS;
 
 /// `bbr.mode`, by code (`enum bbr_mode` of `net/ipv4/tcp_bbr.c`).
@@ -53,15 +54,17 @@ pub(super) fn views() -> String {
     let columns = columns();
     format!(
         "CREATE VIEW congestion_internals AS SELECT i.flow_id AS flow_id, i.sample_id AS sample_id,
-  r.serial AS serial, z.real_base_ns + r.mono_off + r.clock_off AS ts_ns,
+  {serial} AS serial, {ts_ns} AS ts_ns,
   {columns}
-FROM internal_rows i JOIN sample_rows r ON r.id = i.sample_id JOIN flows f ON f.id = r.flow_id
-  JOIN sessions z ON z.id = f.session_id;
+FROM internal_rows i JOIN sample_rows r ON r.id = i.sample_id JOIN sample_runs u ON {RUN_OF_SAMPLE}
+  JOIN flows f ON f.id = u.flow_id JOIN sessions z ON z.id = f.session_id;
 CREATE VIEW packet_internals AS SELECT p.id AS packet_id, i.sample_id AS sample_id,
   {columns}
 FROM packet_rows p JOIN internal_rows i ON i.sample_id = (
   SELECT l.sample_id FROM internal_rows l WHERE l.flow_id = p.flow_id AND l.sample_id <= p.sample_id
   ORDER BY l.sample_id DESC LIMIT 1);
-"
+",
+        serial = serial(ROWS),
+        ts_ns = time_ns(ROWS),
     )
 }

@@ -5,6 +5,7 @@ use rusqlite::types::ValueRef;
 use super::{Place, Run};
 use crate::Result;
 use crate::internals::INTERNALS;
+use crate::schema::{ROWS, RUN_OF_SAMPLE, serial};
 
 /// Values that a column can have.
 fn range(column: &str) -> (f64, f64) {
@@ -23,9 +24,11 @@ pub(super) fn check(run: &mut Run<'_>) -> Result<()> {
     let err = run.failed();
     let columns: Vec<String> = INTERNALS.iter().map(|v| format!("i.{}", v.name)).collect();
     let sql = format!(
-        "SELECT {}, i.sample_id, i.flow_id, r.flow_id IS i.flow_id, r.serial
-         FROM internal_rows i LEFT JOIN sample_rows r ON r.id = i.sample_id ORDER BY i.sample_id",
-        columns.join(", ")
+        "SELECT {}, i.sample_id, i.flow_id, u.flow_id IS i.flow_id, {}
+         FROM internal_rows i LEFT JOIN sample_rows r ON r.id = i.sample_id LEFT JOIN sample_runs u ON {RUN_OF_SAMPLE}
+         ORDER BY i.sample_id",
+        columns.join(", "),
+        serial(ROWS),
     );
     let mut statement = run.db.prepare(&sql).map_err(&err)?;
     let mut rows = statement.query([]).map_err(&err)?;

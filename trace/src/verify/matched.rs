@@ -3,8 +3,8 @@
 use rusqlite::Statement;
 
 use super::columns::{number, read};
-use super::packet::{Neighbourhood, Packet};
-use super::sample::{ACK, FIN, RST, SYN, Segment, decoded, numbers};
+use super::packet::{Neighbourhood, Packet, STORED, stored};
+use super::sample::{ACK, FIN, RST, SYN, Segment, segment as sampled};
 use super::{Place, Run, behind};
 use crate::Result;
 use crate::join::Match;
@@ -150,10 +150,10 @@ fn cover(
     let mut rows = near.query([p.flow_id, sample_id]).map_err(&err)?;
     while behind(covered, end) {
         let Some(row) = rows.next().map_err(&err)? else { break };
-        let mut values = [None; 5];
+        let mut values = [None; STORED];
         read(row, &mut values).map_err(&err)?;
-        let [seq, len, ack, flags, what] = values;
-        if let (Some((kind, _)), Some(s)) = (decoded(what), Segment::from(seq, len, ack, flags))
+        let near = stored(&values);
+        if let (Some((kind, _)), Some(s)) = (near.what, sampled(&near))
             && kind.is_out() == p.is_out
             && covered.wrapping_sub(s.seq) < s.space()
         {
@@ -195,11 +195,11 @@ fn carried(run: &mut Run<'_>, look: &mut Neighbourhood<'_>, p: &Packet, own: &Ow
     let err = run.failed();
     let mut rows = look.next.query([p.flow_id, own.id]).map_err(&err)?;
     let Some(row) = rows.next().map_err(&err)? else { return Ok(flight) };
-    let mut values = [None; 8];
+    let mut values = [None; STORED];
     read(row, &mut values).map_err(&err)?;
-    let [seq, len, ack, flags, what, nxt_off, in_flight, bytes_sent] = values;
-    let sent = bytes_sent.zip(own.bytes_sent).map_or(0, |(now, then)| now.saturating_sub(then));
-    let (Some(nxt_off), Some(in_flight)) = (nxt_off, in_flight) else { return Ok(flight) };
+    let next = stored(&values);
+    let sent = next.bytes_sent.zip(own.bytes_sent).map_or(0, |(now, then)| now.saturating_sub(then));
+    let (Some(next_nxt), Some(next_una)) = (next.snd_nxt, next.snd_una()) else { return Ok(flight) };
     // where so much is missing between the two, 32 bits do not tell which is the later; behind the last sample nothing
     // says how much
     if !(0..1 << 31).contains(&sent) {
@@ -211,9 +211,6 @@ fn carried(run: &mut Run<'_>, look: &mut Neighbourhood<'_>, p: &Packet, own: &Ow
             run.violated("carried", at.clone(), text)?;
         }
     }
-    let origin = numbers(decoded(what), Segment::from(seq, len, ack, flags)).0;
-    let next_nxt = origin.wrapping_add(nxt_off as u32);
-    let next_una = next_nxt.wrapping_sub(in_flight as u32);
     for (name, value, sampled) in [("snd_nxt", nxt, next_nxt), ("snd_una", una, next_una)] {
         if behind(sampled, value) {
             let text = format!("{name} {value} is after that of the flow's next sample, {sampled}");

@@ -5,10 +5,12 @@ use rusqlite::{Row, Statement};
 use super::capture::{Capture, Seen};
 use super::columns::read;
 use super::matched::{self, Own};
-use super::sample::{Segment, decoded, numbers};
+use super::sample::{Segment, segment as sampled};
 use super::{Place, Run};
 use crate::Result;
 use crate::join::{Match, Reason};
+use crate::layout::{BASES, Bases, SAMPLE_COLUMNS, Stored};
+use crate::schema::{ROWS, RUN_OF_SAMPLE, serial};
 
 /// The statements that packets are read with.
 pub(super) struct Packets<'a> {
@@ -26,7 +28,7 @@ pub(super) struct Neighbourhood<'a> {
 /// Samples that are looked at on either side for the rest of a packet that was merged from several.
 const NEAR: usize = 4096;
 
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 24] = [
     "p.id",
     "p.number",
     "p.ts_ns",
@@ -47,44 +49,63 @@ const NAMES: [&str; 30] = [
     "p.sacked_bytes",
     "p.delay_variation_ns",
     "f.id",
-    "r.id",
-    "r.flow_id",
-    "r.serial",
-    "z.real_base_ns + r.mono_off + r.clock_off",
-    "r.what",
-    "r.error",
-    "r.nxt_off",
-    "r.in_flight",
-    "r.bytes_sent",
     "p.interface",
+    "z.real_base_ns",
+    "r.id",
+    "u.flow_id",
 ];
+/// Behind them: the sample's serial and error, and [`Stored`].
+const AT_SERIAL: usize = NAMES.len();
+const AT_STORED: usize = AT_SERIAL + 2;
+
+/// Columns of a sample's run and its own, for [`stored`].
+fn columns() -> String {
+    let bases = BASES.map(|name| format!("u.{name}"));
+    let own = SAMPLE_COLUMNS.map(|name| format!("r.{name}"));
+    bases.into_iter().chain(own).collect::<Vec<_>>().join(", ")
+}
+
+/// How many these are.
+pub(super) const STORED: usize = BASES.len() + SAMPLE_COLUMNS.len();
+
+/// A sample from its columns.
+pub(super) fn stored(columns: &[Option<i64>]) -> Stored {
+    let (of_run, own) = columns.split_at(BASES.len().min(columns.len()));
+    let mut bases = [0; BASES.len()];
+    bases.iter_mut().zip(of_run).for_each(|(base, value)| *base = value.unwrap_or(0));
+    let mut row = [None; SAMPLE_COLUMNS.len()];
+    row.iter_mut().zip(own).for_each(|(column, value)| *column = *value);
+    Stored::new(&Bases::from(bases), &row)
+}
 
 impl<'a> Packets<'a> {
     pub(super) fn prepare(run: &Run<'a>) -> Result<Packets<'a>> {
         let err = run.failed();
         let rows = format!(
-            "SELECT {}, r.seq, r.len, r.ack, r.flags FROM packet_rows p LEFT JOIN flows f ON f.id = p.flow_id
-             LEFT JOIN sample_rows r ON r.id = p.sample_id LEFT JOIN sessions z ON z.id = f.session_id
+            "SELECT {}, {}, o.error, {} FROM packet_rows p LEFT JOIN flows f ON f.id = p.flow_id
+             LEFT JOIN sample_rows r ON r.id = p.sample_id LEFT JOIN sample_runs u ON {RUN_OF_SAMPLE}
+             LEFT JOIN rare_rows o ON o.sample_id = r.id LEFT JOIN sessions z ON z.id = f.session_id
              WHERE p.capture_id = ?1 ORDER BY p.number, p.id",
-            NAMES.join(", ")
+            NAMES.join(", "),
+            serial(ROWS),
+            columns(),
         );
-        let near = |comparison: &str| {
+        // from the run that the sample is in: it is found by the id
+        let near = |of_run: &str, of_sample: &str, order: &str| {
             format!(
-                "SELECT seq, len, ack, flags, what FROM sample_rows WHERE flow_id = ?1 AND id {comparison} LIMIT {NEAR}"
+                "SELECT {} FROM sample_runs u CROSS JOIN sample_rows r ON r.id >= u.first_id AND r.id <= u.last_id
+                 WHERE u.flow_id = ?1 AND u.first_id {of_run} (SELECT max(first_id) FROM sample_runs
+                   WHERE first_id <= ?2) AND r.id {of_sample} ?2 ORDER BY u.first_id {order}, r.id {order}",
+                columns(),
             )
         };
+        let prepared = |sql: &str| run.db.prepare(sql).map_err(&err);
         Ok(Packets {
-            rows: run.db.prepare(&rows).map_err(&err)?,
+            rows: prepared(&rows)?,
             look: Neighbourhood {
-                next: run
-                    .db
-                    .prepare(
-                        "SELECT seq, len, ack, flags, what, nxt_off, in_flight, bytes_sent FROM sample_rows
-                         WHERE flow_id = ?1 AND id > ?2 ORDER BY id LIMIT 1",
-                    )
-                    .map_err(&err)?,
-                after: run.db.prepare(&near("> ?2 ORDER BY id")).map_err(&err)?,
-                before: run.db.prepare(&near("< ?2 ORDER BY id DESC")).map_err(&err)?,
+                next: prepared(&format!("{} LIMIT 1", near(">=", ">", "")))?,
+                after: prepared(&format!("{} LIMIT {NEAR}", near(">=", ">", "")))?,
+                before: prepared(&format!("{} LIMIT {NEAR}", near("<=", "<", "DESC")))?,
             },
         })
     }
@@ -112,7 +133,7 @@ pub(super) struct Packet {
 }
 
 fn packet(row: &Row<'_>, capture: &Capture) -> rusqlite::Result<(Packet, Option<String>)> {
-    let mut values = [None; NAMES.len() + 4];
+    let mut values = [None; AT_STORED + STORED];
     let fault = read(row, &mut values)?;
     let mut fault = fault.map(|(column, what)| {
         let name = NAMES.get(column).map_or("a column of its sample", |name| &name[2..]);
@@ -122,10 +143,8 @@ fn packet(row: &Row<'_>, capture: &Capture) -> rusqlite::Result<(Packet, Option<
         values;
     let [carried_nxt, carried_una, copy, sacked_bytes, variation_ns] =
         [values[14], values[15], values[16], values[17], values[18]];
-    let [flow, sample, sample_flow, serial, sample_ts_ns, what, error, nxt_off, in_flight, bytes_sent] = [
-        values[19], values[20], values[21], values[22], values[23], values[24], values[25], values[26], values[27],
-        values[28],
-    ];
+    let [flow, real_base_ns, sample, sample_flow] = [values[19], values[21], values[22], values[23]];
+    let (serial, error) = (values[AT_SERIAL], values[AT_SERIAL + 1]);
     let is_out = is_out == Some(1);
     let mut segment = Segment::from(seq, len, ack, flags);
     let has_numbers = segment.is_some() && window.is_some_and(|w| (0..=65_535).contains(&w));
@@ -137,20 +156,19 @@ fn packet(row: &Row<'_>, capture: &Capture) -> rusqlite::Result<(Packet, Option<
         segment = segment.map(|s| Segment { seq: s.seq.wrapping_sub(sent), ack: s.ack.wrapping_sub(received), ..s });
     }
     let own = sample.map(|id| {
-        let what = decoded(what);
-        let segment = Segment::from(values[30], values[31], values[32], values[33]);
-        let snd_nxt = nxt_off.map(|off| numbers(what, segment).0.wrapping_add(off as u32));
+        let stored = stored(&values[AT_STORED..]);
+        let since_ns = stored.mono_off.zip(stored.clock_off).map(|(mono, clock)| mono.wrapping_add(clock));
         Own {
             id,
             flow_id: sample_flow,
             serial,
-            ts_ns: sample_ts_ns,
-            what,
-            segment,
+            ts_ns: real_base_ns.zip(since_ns).map(|(base, since)| base.wrapping_add(since)),
+            what: stored.what,
+            segment: sampled(&stored),
             failed: error.is_some_and(|e| e != 0),
-            snd_nxt,
-            in_flight,
-            bytes_sent,
+            snd_nxt: stored.snd_nxt,
+            in_flight: stored.in_flight.map(i64::from),
+            bytes_sent: stored.bytes_sent,
         }
     });
     let matched = code.and_then(|c| usize::try_from(c).ok()).and_then(|c| Match::ALL.get(c)).copied();

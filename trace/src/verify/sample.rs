@@ -1,11 +1,10 @@
 //! A sample as the checks see it, read from the tables themselves: a view may be anyone's, and hides what fits nowhere.
 
-use std::fmt::Write as _;
-
 use rusqlite::Row;
 
 use super::columns::{number, read};
 use crate::fields::{FIELDS, Moves};
+use crate::layout::{ACK_COLUMNS, BASES, Bases, SAMPLE_COLUMNS, Stored};
 use crate::sample::{Kind, Phase};
 use crate::schema::stored;
 
@@ -75,117 +74,117 @@ pub(super) struct Sample {
     state: [Option<i64>; FIELDS.len()],
 }
 
-/// Columns of `sample_rows` that are not fields, and the ids of the rows that it names.
-const HEAD: [&str; 17] = [
-    "r.id",
-    "r.serial",
-    "r.mono_off",
-    "r.clock_off",
-    "r.what",
-    "r.seq",
-    "r.len",
-    "r.ack",
-    "r.flags",
-    "r.nxt_off",
-    "r.in_flight",
-    "r.notsent",
-    "r.rcv_off",
-    "r.tsval",
-    "r.error",
-    "a.id",
-    "d.id",
-];
-const COLUMNS: usize = HEAD.len() + FIELDS.len();
+/// Where the columns of [`sql`] begin: the sample's own, its run's bases, its columns, those of other rows, its ACK
+/// state's, the state fields.
+const AT_BASES: usize = 3;
+const AT_SAMPLE: usize = AT_BASES + BASES.len();
+const AT_ROWS: usize = AT_SAMPLE + SAMPLE_COLUMNS.len();
+const AT_ACK: usize = AT_ROWS + 3;
+const AT_FIELDS: usize = AT_ACK + ACK_COLUMNS.len();
+const MOST_COLUMNS: usize = AT_FIELDS + FIELDS.len();
 
-/// Fields in the order of the statement's columns after [`HEAD`]: position in [`FIELDS`], name.
+/// Fields in the order of the statement's last columns: position in [`FIELDS`], table, name.
 fn fields() -> impl Iterator<Item = (usize, &'static str, &'static str)> {
     [(Moves::Segment, "r"), (Moves::Ack, "a"), (Moves::Seldom, "d")]
         .into_iter()
         .flat_map(|(moves, table)| stored(moves).map(move |(i, name)| (i, table, name)))
 }
 
+fn names() -> impl Iterator<Item = String> {
+    let own = ["r.id", "u.first_id", "u.first_serial"].map(String::from).into_iter();
+    own.chain(BASES.map(|name| format!("u.{name}")))
+        .chain(SAMPLE_COLUMNS.map(|name| format!("r.{name}")))
+        .chain(["o.error", "a.id", "d.id"].map(String::from))
+        .chain(ACK_COLUMNS.map(|name| format!("a.{name}")))
+        .chain(fields().map(|(_, table, name)| format!("{table}.{name}")))
+}
+
 /// The statement that gives a flow's samples as they were written, which must be the order of their serials.
 pub(super) fn sql() -> String {
-    let mut sql = format!("SELECT {}", HEAD.join(", "));
-    for (_, table, name) in fields() {
-        let _ = write!(sql, ", {table}.{name}");
-    }
-    sql + " FROM sample_rows r LEFT JOIN ack_rows a ON a.id = r.ack_id
-            LEFT JOIN seldom_rows d ON d.id = a.seldom_id WHERE r.flow_id = ?1 ORDER BY r.id"
+    format!(
+        "SELECT {} FROM sample_runs u CROSS JOIN sample_rows r ON r.id >= u.first_id AND r.id <= u.last_id
+           LEFT JOIN rare_rows o ON o.sample_id = r.id LEFT JOIN ack_rows a ON a.id = u.ack_id + r.ack_off
+           LEFT JOIN seldom_rows d ON d.id = u.seldom_id + a.seldom_off
+         WHERE u.flow_id = ?1 ORDER BY u.first_id, r.id",
+        names().collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// Reads a row of [`sql`]; and what is wrong with its values, if something is.
 pub(super) fn sample(row: &Row<'_>) -> rusqlite::Result<(Sample, Option<String>)> {
-    let mut values = [None; COLUMNS];
-    let count = HEAD.len() + fields().count();
+    let mut values = [None; MOST_COLUMNS];
+    let count = AT_FIELDS + fields().count();
     let fault = read(row, &mut values[..count])?;
     let mut fault = fault.map(|(column, what)| format!("{} is {what}", name(column)));
-    let [id, serial, mono_off, clock_off, what, seq, len, ack, flags, nxt_off, in_flight, notsent, rcv_off, ..] =
-        values;
-    let (ack_row, seldom_row) = (values[HEAD.len() - 2], values[HEAD.len() - 1]);
-    let mut state = [None; FIELDS.len()];
-    for (column, (field, _, name)) in fields().enumerate() {
-        let value = values[HEAD.len() + column];
-        state[field] = value;
-        if value.is_some_and(|v| v < 0) {
-            fault = fault.or_else(|| Some(format!("{name} is {}", value.unwrap_or(0))));
+    let [id, first_id, first_serial, ..] = values;
+    let mut bases = [0; BASES.len()];
+    for (i, base) in bases.iter_mut().enumerate() {
+        match values[AT_BASES + i] {
+            Some(value) => *base = value,
+            None => fault = fault.or_else(|| Some(format!("{} of its run is NULL", name(AT_BASES + i)))),
         }
     }
-    for (value, column) in [(serial, "serial"), (mono_off, "mono_off"), (clock_off, "clock_off"), (what, "what")] {
+    let bases = Bases::from(bases);
+    let mut columns = [None; SAMPLE_COLUMNS.len()];
+    columns.copy_from_slice(&values[AT_SAMPLE..AT_ROWS]);
+    let mut ack_columns = [None; ACK_COLUMNS.len()];
+    ack_columns.copy_from_slice(&values[AT_ACK..AT_FIELDS]);
+    let stored = Stored::new(&bases, &columns);
+    let serial = first_serial.zip(id).zip(first_id).map(|((s, id), first)| s.wrapping_add(id.wrapping_sub(first)));
+
+    let mut state = [None; FIELDS.len()];
+    for (column, (field, _, _)) in fields().enumerate() {
+        state[field] = values[AT_FIELDS + column];
+    }
+    stored.fields(&bases, &ack_columns, &mut state);
+    for (field, value) in FIELDS.iter().zip(state) {
+        if value.is_some_and(|v| v < 0) {
+            fault = fault.or_else(|| Some(format!("{} is {}", field.name, value.unwrap_or(0))));
+        }
+    }
+    let off =
+        [(serial, "serial"), (stored.mono_off, "mono_off"), (stored.clock_off, "clock_off"), (columns[2], "what")];
+    for (value, column) in off {
         if value.is_none() {
             fault = fault.or_else(|| Some(format!("{column} is NULL")));
         }
     }
+    let [_, ack_row, seldom_row] = [values[AT_ROWS], values[AT_ROWS + 1], values[AT_ROWS + 2]];
     if ack_row.is_none() || seldom_row.is_none() {
         let table = if ack_row.is_none() { "ack_rows" } else { "seldom_rows" };
         fault = fault.or_else(|| Some(format!("its row of {table} is not there")));
     }
-    let what = decoded(what);
-    let segment = Segment::from(seq, len, ack, flags);
+    let segment = segment(&stored);
     // a log of another program may tell a segment's length and nothing else of it
-    let mangled = segment.is_none() && [seq, ack, flags].iter().any(Option::is_some);
-    if mangled {
-        fault = fault.or_else(|| Some("seq, len, ack and flags are not those of a segment".into()));
+    if segment.is_none() && (stored.own.is_some() || stored.peer.is_some() || stored.flags != i64::from(ACK)) {
+        fault = fault.or_else(|| Some("own, peer, len and flags are not those of a segment".into()));
     }
-    let (own, peer) = numbers(what, segment);
-    // without the segment's numbers nothing is known of what is stored as a distance from them
-    let (nxt_off, rcv_off) = if mangled { (None, None) } else { (nxt_off, rcv_off) };
-    let snd_nxt = nxt_off.map(|off| own.wrapping_add(off as u32));
     let sample = Sample {
         id: id.unwrap_or(0),
         serial: serial.unwrap_or(0),
-        mono_off_ns: mono_off.unwrap_or(0),
-        clock_off_ns: clock_off.unwrap_or(0),
-        what,
+        mono_off_ns: stored.mono_off.unwrap_or(0),
+        clock_off_ns: stored.clock_off.unwrap_or(0),
+        what: stored.what,
         segment,
-        snd_nxt,
-        snd_una: snd_nxt.zip(in_flight).map(|(nxt, flight)| nxt.wrapping_sub(flight as u32)),
-        rcv_nxt: rcv_off.map(|off| peer.wrapping_add(off as u32)),
-        in_flight,
-        notsent,
+        snd_nxt: stored.snd_nxt,
+        snd_una: stored.snd_una(),
+        rcv_nxt: stored.rcv_nxt,
+        in_flight: stored.in_flight.map(i64::from),
+        notsent: stored.notsent,
         state,
     };
     Ok((sample, fault))
 }
 
-/// Kind and phase of a code.
-pub(super) fn decoded(what: Option<i64>) -> Option<(Kind, Phase)> {
-    let code = u8::try_from(what?).ok()?;
-    Some((Kind::from_code(code / 4)?, Phase::from_code(code % 4)?))
+/// The segment that a sample names, if that is one.
+pub(super) fn segment(stored: &Stored) -> Option<Segment> {
+    let (seq, ack) = stored.seq_ack();
+    let flags = u16::try_from(stored.flags).ok().filter(|&f| f < 512)?;
+    Some(Segment { seq: seq?, len: number(stored.len)?, ack: ack?, flags })
 }
 
-/// A segment's numbers in the socket's own sequence space and in its peer's; distances are stored from these.
-pub(super) fn numbers(what: Option<(Kind, Phase)>, segment: Option<Segment>) -> (u32, u32) {
-    match segment {
-        None => (0, 0),
-        Some(s) if what.is_some_and(|(kind, _)| kind.is_out()) => (s.seq, s.ack),
-        Some(s) => (s.ack, s.seq),
-    }
-}
-
-fn name(column: usize) -> &'static str {
-    let head = HEAD.get(column).map(|name| &name[2..]);
-    head.or_else(|| fields().nth(column - HEAD.len()).map(|f| f.2)).unwrap_or("a column")
+fn name(column: usize) -> String {
+    names().nth(column).map_or_else(|| "a column".into(), |name| name[2..].to_owned())
 }
 
 impl Sample {

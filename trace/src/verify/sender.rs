@@ -94,7 +94,8 @@ fn window(s: &Sample, said: &mut Said<'_>) -> Result<()> {
     if let Some(notsent) = s.notsent.filter(|&n| n < 0) {
         said("window_edges", format!("write_seq is {} before snd_nxt", notsent.unsigned_abs()))?;
     }
-    if let (Some(flight), Some(acked), Some(sent)) = (s.in_flight, s.get(BYTES_ACKED), s.get(BYTES_SENT)) {
+    let flight = s.in_flight.filter(|flight| (0..1 << 31).contains(flight));
+    if let (Some(flight), Some(acked), Some(sent)) = (flight, s.get(BYTES_ACKED), s.get(BYTES_SENT)) {
         // SYN and FIN take sequence space, and are no bytes
         if i128::from(flight) + i128::from(acked) > i128::from(sent) + 2 {
             let text = format!("{flight} bytes are in flight and {acked} acknowledged, but bytes_sent is {sent}");

@@ -7,6 +7,7 @@ use super::{Place, Run};
 use crate::Result;
 use crate::clock::Anchor;
 use crate::sample::Sampled;
+use crate::schema::RUN_OF_SAMPLE;
 
 /// What the checks of samples need of a session.
 #[derive(Debug, Default)]
@@ -121,7 +122,26 @@ pub(super) fn check(run: &mut Run<'_>) -> Result<Sessions> {
     }
     anchors(run, &mut sessions)?;
     orphans(run, &RECORDING_PARENTS)?;
+    runs(run)?;
     Ok(sessions)
+}
+
+/// Each sample belongs to one run, which ends before the next begins.
+fn runs(run: &mut Run<'_>) -> Result<()> {
+    let err = run.failed();
+    let no_run = format!(
+        "SELECT count(*) FROM sample_rows r LEFT JOIN sample_runs u ON {RUN_OF_SAMPLE}
+                          WHERE u.last_id IS NULL OR r.id > u.last_id"
+    );
+    let overlap = "SELECT count(*) FROM sample_runs u WHERE u.last_id < u.first_id OR EXISTS (
+                     SELECT 1 FROM sample_runs v WHERE v.first_id > u.first_id AND v.first_id <= u.last_id)";
+    for (sql, what) in [(no_run.as_str(), "samples belong to no run"), (overlap, "runs of samples end wrongly")] {
+        let count: i64 = run.db.query_row(sql, [], |row| row.get(0)).map_err(&err)?;
+        if count > 0 {
+            run.violated("values", Place::default(), format!("{count} {what}"))?;
+        }
+    }
+    Ok(())
 }
 
 fn anchors(run: &mut Run<'_>, sessions: &mut Sessions) -> Result<()> {
@@ -173,7 +193,7 @@ const RECORDING_PARENTS: [Parent; 7] = [
     ("probe_costs", "session_id", "sessions", true),
     ("losses", "session_id", "sessions", true),
     ("losses", "flow_id", "flows", false),
-    ("sample_rows", "flow_id", "flows", true),
+    ("sample_runs", "flow_id", "flows", true),
     ("internal_rows", "flow_id", "flows", true),
 ];
 

@@ -9,6 +9,7 @@ use super::columns::{read, text};
 use super::{Place, Run};
 use crate::Result;
 use crate::join::Outcome;
+use crate::schema::RUN_OF_SAMPLE;
 
 /// A row of packets that has a sample of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +52,11 @@ pub(super) fn check(run: &mut Run<'_>, capture: &Capture) -> Result<()> {
     let db = run.db;
     let said = said(run, capture)?;
     let mut without = db
-        .prepare_cached(
-            "SELECT n.sample_id, n.outcome_code, r.flow_id FROM packetless_rows n
-             LEFT JOIN sample_rows r ON r.id = n.sample_id WHERE n.capture_id = ?1 ORDER BY n.sample_id",
-        )
+        .prepare_cached(&format!(
+            "SELECT n.sample_id, n.outcome_code, u.flow_id FROM packetless_rows n
+             LEFT JOIN sample_rows r ON r.id = n.sample_id LEFT JOIN sample_runs u ON {RUN_OF_SAMPLE}
+             WHERE n.capture_id = ?1 ORDER BY n.sample_id"
+        ))
         .map_err(&err)?;
     let mut packetless = Packetless { rows: without.query([capture.id]).map_err(&err)?, next: None };
     let mut counts = Counts::new();
