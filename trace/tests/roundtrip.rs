@@ -150,6 +150,60 @@ proptest! {
     }
 }
 
+fn any_segment() -> impl Strategy<Value = Option<Segment>> {
+    let numbers = (any::<u32>(), any::<u32>(), any::<u32>(), 0u16..512, any::<Option<u32>>(), any::<Option<u16>>());
+    let segment =
+        numbers.prop_map(|(seq, len, ack, flags, tsval, ip_id)| Segment { seq, len, ack, flags, tsval, ip_id });
+    prop::option::weighted(0.8, segment)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn every_segment_comes_back_through_view_and_reader(
+        taken in prop::collection::vec((any_segment(), 0u8..12, any_state(), any::<i32>(), 0u32..1 << 30, 0u8..3), 1..12),
+    ) {
+        let (_dir, path) = temp();
+        let (mut samples, mut serial, mut mono_ns) = (Vec::new(), 0, START);
+        for (segment, code, state, error, later_ns, missing) in taken {
+            serial += 1 + u64::from(missing);
+            mono_ns += i64::from(later_ns);
+            let (kind, phase) = (Kind::from_code(code / 3).unwrap(), Phase::from_code(code % 3).unwrap());
+            samples.push(Sample { serial, mono_ns, kind, phase, segment, error, ..sample(serial, state) });
+        }
+        write(&path, &samples, &SessionEnd::default());
+        let number = |n: Option<i64>| n.map_or(Value::Null, Value::Integer);
+        let columns = "serial, mono_ns, kind, phase, seq, len, ack, flags, tsval, ip_id, error";
+        let rows = Query::open(&path).unwrap().all(&format!("SELECT {columns} FROM samples ORDER BY serial")).unwrap();
+        let read = TraceReader::open(&path).unwrap();
+        let of_reader = read.samples(read.flows().unwrap()[0].id).unwrap();
+        prop_assert_eq!((rows.len(), of_reader.len()), (samples.len(), samples.len()));
+        for ((row, read), s) in rows.iter().zip(&of_reader).zip(&samples) {
+            let g = s.segment;
+            let expected = [
+                Value::Integer(s.serial as i64),
+                Value::Integer(s.mono_ns),
+                Value::Text(s.kind.name().into()),
+                Value::Text(s.phase.name().into()),
+                number(g.map(|g| g.seq.into())),
+                number(g.map(|g| g.len.into())),
+                number(g.map(|g| g.ack.into())),
+                number(g.map(|g| g.flags.into())),
+                number(g.and_then(|g| g.tsval).map(i64::from)),
+                number(g.and_then(|g| g.ip_id).map(i64::from)),
+                number((s.error != 0).then_some(s.error.into())),
+            ];
+            prop_assert_eq!(row.as_slice(), expected);
+            prop_assert_eq!((read.serial, read.mono_ns, read.kind, read.phase), (s.serial, s.mono_ns, s.kind, s.phase));
+            let said = read.has_segment.then_some(Segment {
+                seq: read.seq, len: read.len, ack: read.ack, flags: read.flags, tsval: read.tsval, ip_id: read.ip_id,
+            });
+            prop_assert_eq!((said, read.error), (g, s.error));
+            prop_assert_eq!(read.bytes_sent, s.state.get(index("bytes_sent")));
+        }
+    }
+}
+
 #[test]
 fn times_are_unix_and_raw_monotonic() {
     let (_dir, path) = temp();

@@ -28,10 +28,6 @@ pub(crate) struct Rows {
 /// As the views of one sample call them.
 pub(crate) const ROWS: Rows = Rows { run: "u", sample: "r", ack: "a", seldom: "d" };
 
-/// The samples of all flows, or of one where the statement says which: by run, then by id. The last condition is for
-/// statements that say which sample: its run is found by its id.
-const SAMPLES: &str = "sample_runs u JOIN sample_rows r ON r.id >= u.first_id AND r.id <= u.last_id";
-
 /// The samples of the flow that a statement names as that of u, with all rows of each; ordered by `u.first_id, r.id`
 /// nothing needs to be sorted.
 pub(crate) const OF_FLOW: &str = "sample_runs u CROSS JOIN sample_rows r ON r.id >= u.first_id AND r.id <= u.last_id
@@ -184,9 +180,13 @@ pub(super) fn named_rows(rows: Rows, join: &str) -> String {
     )
 }
 
-/// The samples (r) with their runs (u), flows (f) and sessions (z).
+/// The samples (r) with their runs (u), flows (f) and sessions (z). A sample's run is said twice: by the run's ids, for
+/// statements that say which flow, and by the sample's id, for those that say which sample.
 pub(super) fn with_session() -> String {
-    format!("{SAMPLES} AND {RUN_OF_SAMPLE}\n  JOIN flows f ON f.id = u.flow_id JOIN sessions z ON z.id = f.session_id")
+    format!(
+        "sample_runs u JOIN sample_rows r ON r.id >= u.first_id AND r.id <= u.last_id AND {RUN_OF_SAMPLE}
+  JOIN flows f ON f.id = u.flow_id JOIN sessions z ON z.id = f.session_id"
+    )
 }
 
 pub(super) fn view() -> String {
