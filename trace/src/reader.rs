@@ -102,8 +102,10 @@ pub struct SampleRow {
 /// `ca_state` from which on the kernel holds segments for lost (`TCP_CA_Recovery`).
 const RECOVERY: i64 = 3;
 
-/// Condition for samples from an id (2) to another (3).
-const WITHIN: &str = "u.last_id >= ?2 AND u.first_id <= ?3 AND r.id >= ?2 AND r.id <= ?3";
+/// Condition for samples of a flow (1) from an id (2) to another (3). The plus keeps SQLite from looking for them by these
+/// ids instead of the run's: it would go through all of them for each run.
+const WITHIN: &str = "u.first_id >= coalesce((SELECT max(first_id) FROM sample_runs
+    WHERE flow_id = ?1 AND first_id <= ?2), ?2) AND u.first_id <= ?3 AND +r.id >= ?2 AND +r.id <= ?3";
 
 /// A trace opened for reading.
 pub struct TraceReader {
