@@ -6,7 +6,7 @@
 use tcpprobe_trace::reader::{FlowRow, SampleRow, TraceReader};
 
 use crate::hash::{HashMap, HashMapExt as _};
-use crate::packet::Packet;
+use crate::packet::{Packet, TcpFlags};
 use crate::seq::{Position, distance, nearest};
 use crate::sightings::space;
 
@@ -130,6 +130,10 @@ impl Marks {
     fn add(&mut self, s: &SampleRow) {
         self.disordered |= s.serial <= self.last_serial;
         self.last_serial = s.serial;
+        // a SYN says nothing of where the peer is
+        if s.has_segment && s.flags & TcpFlags::ACK.0 == 0 {
+            return;
+        }
         // without its edges a sample says nothing of where it was, but by its segment
         let (own, peer) = match (s.has_segment, s.kind.is_out()) {
             (false, _) => (s.snd_nxt, None),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
-use crate::store::{failed, log_ahead, one_file, open_write};
+use crate::store::{failed, has_log, log_ahead, one_file, open_write};
 use crate::{Error, Result};
 
 /// How a packet's state is known. The order is that of the codes in the tables.
@@ -278,6 +278,8 @@ pub struct CaptureRow {
 pub struct JoinWriter {
     db: Connection,
     path: PathBuf,
+    /// Has it put a log beside the file?
+    logs: bool,
 }
 
 impl JoinWriter {
@@ -286,10 +288,12 @@ impl JoinWriter {
     /// beside the file, whose header says so.
     pub fn begin(path: &Path, while_read: bool) -> Result<JoinWriter> {
         let db = open_write(path)?;
-        if while_read {
+        // while a recording is being written it has one already, which is not this one's to take away
+        let logs = while_read && !has_log(&db);
+        if logs {
             log_ahead(&db, path)?;
         }
-        Ok(JoinWriter { db, path: path.to_owned() })
+        Ok(JoinWriter { db, path: path.to_owned(), logs })
     }
 
     /// Replaces a capture's row and packets; returns the capture's id.
@@ -448,9 +452,19 @@ impl JoinWriter {
             path: self.path.clone(),
             context: "cannot commit the join; the trace is as before",
             cause,
-        })?;
-        one_file(&self.db);
-        Ok(())
+        })
+    }
+}
+
+impl Drop for JoinWriter {
+    /// What was not committed is taken back; the trace is one file again.
+    fn drop(&mut self) {
+        if !self.db.is_autocommit() {
+            let _ = self.db.execute_batch("ROLLBACK");
+        }
+        if self.logs {
+            one_file(&self.db);
+        }
     }
 }
 

@@ -110,6 +110,11 @@ pub(crate) fn log_ahead(db: &Connection, path: &Path) -> Result<()> {
     db.pragma_update(None, "synchronous", "NORMAL").map_err(&err)
 }
 
+/// Is there a log beside the file, or may there be one?
+pub(crate) fn has_log(db: &Connection) -> bool {
+    db.pragma_query_value(None, "journal_mode", |r| r.get(0)).is_ok_and(|mode: String| mode == "wal")
+}
+
 /// One file, without its log beside it, so that it can be copied as it stands; a reader may prevent that.
 pub(crate) fn one_file(db: &Connection) {
     let _ = db.pragma_update(None, "journal_mode", "DELETE");

@@ -1,6 +1,7 @@
 //! Runs a join: batches are read, joined on all threads, and put together in their order.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::mpsc::{channel, sync_channel};
@@ -143,8 +144,9 @@ fn in_parallel(
                     *read = batch.read.clone();
                     let (done, at) = (done.clone(), number);
                     pool.spawn(move |_| {
+                        let found = catch_unwind(AssertUnwindSafe(|| batch::join(context, batch)));
                         // who does not listen any more has an error already
-                        let _ = done.send((at, batch::join(context, batch)));
+                        let _ = done.send((at, found));
                     });
                     (running, number) = (running + 1, number + 1);
                 }
@@ -153,7 +155,8 @@ fn in_parallel(
                 }
                 let Ok((at, found)) = results.recv() else { return Ok(()) };
                 running -= 1;
-                early.insert(at, found?);
+                // a defect must not make the others wait for a result that never comes
+                early.insert(at, found.unwrap_or_else(|panic| resume_unwind(panic))?);
                 while let Some(found) = early.remove(&next) {
                     add(found)?;
                     next += 1;
