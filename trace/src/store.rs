@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::schema::{APPLICATION_ID, SCHEMA_VERSION, create};
@@ -136,6 +137,8 @@ fn prepare(db: &Connection, path: &Path) -> Result<()> {
     db.busy_timeout(Duration::from_secs(5)).map_err(&err)?;
     // a trace may come from someone else: its views and triggers may use built-in functions only
     db.pragma_update(None, "trusted_schema", false).map_err(&err)?;
+    // plans must not follow from bound values: with each new one SQLite would prepare the statement again
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(&err)?;
     db.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
