@@ -11,6 +11,7 @@ pub mod import;
 pub mod internals;
 pub mod join;
 mod layout;
+mod pages;
 pub mod query;
 pub mod reader;
 pub mod received;

@@ -1,10 +1,12 @@
 //! Reads what a join needs from a trace: flows, and the samples of each.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use crate::pages::Table;
 use crate::sample::{Kind, Phase, Sampled};
 use crate::schema::OF_FLOW;
 use crate::store::{failed, open_read};
@@ -111,12 +113,14 @@ const WITHIN: &str = "u.first_id >= coalesce((SELECT max(first_id) FROM sample_r
 pub struct TraceReader {
     db: Connection,
     path: PathBuf,
+    /// Where `sample_rows` was when it was read last.
+    samples_at: Cell<Option<Table>>,
 }
 
 impl TraceReader {
     /// Opens a trace; nothing in it can be changed through this.
     pub fn open(path: &Path) -> Result<TraceReader> {
-        Ok(TraceReader { db: open_read(path)?, path: path.to_owned() })
+        Ok(TraceReader { db: open_read(path)?, path: path.to_owned(), samples_at: Cell::new(None) })
     }
 
     /// Every flow of every session, by id.
