@@ -4,11 +4,12 @@
 //! around them. Memory holds what waits and the batches that are being joined, however long the capture is. What is in a
 //! batch follows from the capture alone. Owns the gathering; must not know how a batch is joined.
 
-use std::net::SocketAddr;
+use std::ops::Range;
 
 use tcpprobe_trace::reader::SampleRow;
 
 use crate::capture::{CaptureError, ReadSummary, TcpPackets};
+use crate::ends::Ends;
 use crate::flows::{Dealer, Owners};
 use crate::hash::{HashMap, HashMapExt as _};
 use crate::packet::Packet;
@@ -71,9 +72,6 @@ pub(crate) enum Error {
     Trace(#[from] tcpprobe_trace::Error),
 }
 
-/// Two addresses, the lower one first.
-type Ends = [SocketAddr; 2];
-
 /// What waits of a connection.
 #[derive(Debug, Default)]
 struct Waiting {
@@ -103,6 +101,7 @@ pub(crate) struct Batcher<'a> {
     batching: Batching,
     /// What is read when the capture turns out to have more than one batch.
     landmarks: Box<dyn FnMut() -> tcpprobe_trace::Result<&'a Landmarks> + Send + 'a>,
+    /// By addresses, the lower one first.
     places: HashMap<Ends, usize>,
     waiting: Vec<Option<(Ends, Waiting)>>,
     /// Places where none waits any more.
@@ -174,9 +173,7 @@ impl<'a> Batcher<'a> {
             }
             self.shown[flow] = true;
         }
-        let (source, destination) =
-            (SocketAddr::new(packet.src, packet.src_port), SocketAddr::new(packet.dst, packet.dst_port));
-        let ends = if source <= destination { [source, destination] } else { [destination, source] };
+        let (ends, from_lower) = Ends::of(&packet).sorted();
         let (waiting, free) = (&mut self.waiting, &mut self.free);
         let place = *self.places.entry(ends).or_insert_with(|| {
             let place = free.pop().unwrap_or_else(|| {
@@ -188,7 +185,7 @@ impl<'a> Batcher<'a> {
         });
         let Some((_, of)) = &mut self.waiting[place] else { return };
         of.number = packet.number;
-        of.fins[usize::from(source == ends[0])] |= packet.flags.fin();
+        of.fins[usize::from(from_lower)] |= packet.flags.fin();
         of.reset |= packet.flags.rst();
         if packet.flags.syn() {
             (of.fins, of.reset) = ([false; 2], false);
@@ -236,73 +233,90 @@ impl<'a> Batcher<'a> {
             true => (0..self.waiting.len()).map(|place| (place, Share::All)).collect(),
             false => shares,
         };
-        let mut all: Vec<(Packet, Owners, bool)> = Vec::new();
-        let mut tracks = HashMap::new();
         let landmarks = if begins && self.done { None } else { Some((self.landmarks)()?) };
+        let mut batch = self.gather(&shares, begins);
         for (place, share) in shares {
             let Some((ends, mut of)) = self.waiting[place].take() else { continue };
-            let fresh = of.packets.len() - of.context;
-            let own_to = match share {
-                Share::All => of.packets.len(),
-                Share::Most => of.packets.len() - self.batching.margin(fresh),
-            };
-            let kept_from = match share {
-                Share::All => of.packets.len(),
-                Share::Most => own_to.saturating_sub(self.batching.margin(fresh)),
-            };
-            let own = of.context..own_to;
-            all.extend(of.packets.iter().enumerate().map(|(i, (p, owners))| (*p, *owners, own.contains(&i))));
+            let (own, kept_from) = self.parts(&of, share);
             if let Some(landmarks) = landmarks {
-                let flows = of.packets.iter().flat_map(|(_, owners)| owners).flatten();
-                tracks.extend(flows.filter_map(|f| Some((*f, *self.tracks.get(f)?))));
-                for (packet, owners) in of.packets.drain(..kept_from) {
-                    follow(&mut self.tracks, landmarks, &packet, owners);
+                let mut tracks: HashMap<u32, Option<Track>> = HashMap::new();
+                for (i, (packet, owners)) in of.packets.iter().enumerate() {
+                    for (flow, is_out) in
+                        owners.iter().zip([true, false]).filter_map(|(f, is_out)| Some(((*f)?, is_out)))
+                    {
+                        let track = tracks.entry(flow).or_insert_with(|| {
+                            let before = self.tracks.get(&flow).copied();
+                            batch.tracks.extend(before.map(|track| (flow, track)));
+                            before
+                        });
+                        if i < kept_from {
+                            landmarks.follow(track, flow, packet, is_out);
+                        }
+                    }
                 }
+                self.tracks.extend(tracks.into_iter().filter_map(|(flow, track)| Some((flow, track?))));
+                of.packets.drain(..kept_from);
             }
             match share {
                 Share::All => {
-                    self.count -= of.context + fresh;
+                    self.count -= kept_from;
                     self.places.remove(&ends);
                     self.free.push(place);
                 }
                 Share::Most => {
                     self.count -= kept_from;
-                    of.context = own_to - kept_from;
+                    of.context = own.end - kept_from;
                     self.waiting[place] = Some((ends, of));
                 }
             }
         }
-        all.sort_unstable_by_key(|(p, ..)| p.number);
-        let shown = if self.done { std::mem::take(&mut self.shown) } else { self.shown.clone() };
+        Ok(batch)
+    }
+
+    /// Which of a connection's packets are the batch's own, and from where on they are kept for the next one.
+    fn parts(&self, of: &Waiting, share: Share) -> (Range<usize>, usize) {
+        let all = of.packets.len();
+        let margin = self.batching.margin(all - of.context);
+        match share {
+            Share::All => (of.context..all, all),
+            Share::Most => (of.context..all - margin, (all - margin).saturating_sub(margin)),
+        }
+    }
+
+    /// The packets of these, in the order of the capture.
+    fn gather(&mut self, shares: &[(usize, Share)], begins: bool) -> Batch {
+        let waiting = |place: usize| self.waiting[place].as_ref().map(|(_, of)| of);
+        // number, place, position there, own
+        let mut order: Vec<(u64, u32, u32, bool)> = Vec::new();
+        for &(place, share) in shares {
+            let Some(of) = waiting(place) else { continue };
+            let (own, _) = self.parts(of, share);
+            let numbers =
+                of.packets.iter().zip(0..).map(|((p, _), i)| (p.number, place as u32, i as u32, own.contains(&i)));
+            order.extend(numbers);
+        }
+        order.sort_unstable();
         let mut batch = Batch {
-            packets: Vec::with_capacity(all.len()),
-            owners: Vec::with_capacity(all.len()),
-            own: Vec::with_capacity(all.len()),
-            tracks,
-            shown,
+            packets: Vec::with_capacity(order.len()),
+            owners: Vec::with_capacity(order.len()),
+            own: Vec::with_capacity(order.len()),
+            tracks: HashMap::new(),
+            shown: if self.done { Vec::new() } else { self.shown.clone() },
             begins,
             ends: self.done,
             read: self.read(),
         };
-        for (packet, owners, own) in all {
-            batch.packets.push(packet);
-            batch.owners.push(owners);
+        for (_, place, i, own) in order {
+            let Some((packet, owners)) = waiting(place as usize).and_then(|of| of.packets.get(i as usize)) else {
+                continue;
+            };
+            batch.packets.push(*packet);
+            batch.owners.push(*owners);
             batch.own.push(own);
         }
-        Ok(batch)
-    }
-}
-
-/// Goes on with the flows of a packet.
-pub(crate) fn follow(tracks: &mut HashMap<u32, Track>, landmarks: &Landmarks, packet: &Packet, owners: Owners) {
-    for (flow, is_out) in owners.iter().zip([true, false]).filter_map(|(f, is_out)| Some(((*f)?, is_out))) {
-        if !landmarks.has(flow) {
-            continue;
+        if self.done {
+            batch.shown = std::mem::take(&mut self.shown);
         }
-        let mut track = tracks.get(&flow).copied();
-        Track::follow(&mut track, packet, is_out, || landmarks.at(flow, packet.ts_ns));
-        if let Some(track) = track {
-            tracks.insert(flow, track);
-        }
+        batch
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Owns when two packets are one; must not know how samples were found.
 
+use crate::ends::Ends;
 use crate::hash::{HashMap, HashMapExt as _};
 use crate::matching::{COPY_NS, Found};
 use crate::packet::Packet;
@@ -13,7 +14,7 @@ use crate::sightings::{FlowPacket, space};
 /// sent twice at once.
 pub(crate) fn are_usual(all: &[Packet]) -> bool {
     let (mut count, mut again) = (0u64, 0u64);
-    let looks = |p: &Packet| (p.src, p.src_port, p.dst, p.dst_port, p.seq, p.ack, p.len, p.flags, p.tsval, p.ip_id);
+    let looks = |p: &Packet| (Ends::of(p), p.seq, p.ack, p.len, p.flags, p.tsval, p.ip_id);
     // the latest of each look, and not all that are close: a file of coarse times has any number of these
     let mut latest: HashMap<_, &Packet> = HashMap::new();
     for p in all.iter().filter(|p| p.len > 0 && p.interface.is_none() && p.sll_type.is_none()) {
@@ -33,8 +34,9 @@ type Looks = (bool, u32, u32, u32, u16, Option<u32>, Option<u32>, Option<u16>);
 /// For each packet of a flow how many sightings of it came before. `usual`: does the capture show packets more than
 /// once, without a word on where ([`are_usual`])?
 pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], usual: bool) -> Vec<u32> {
-    // first number, length, acknowledgment number of each packet of a sample
-    let mut of_samples: HashMap<u32, Vec<(u32, u32, u32)>> = HashMap::new();
+    // first number, length, acknowledgment number of each packet of a sample, and which one of it was before
+    let mut of_samples: Vec<((u32, u32, u32), Option<usize>)> = Vec::new();
+    let mut latest: HashMap<u32, usize> = HashMap::new();
     let mut unsampled: HashMap<Looks, Vec<Vec<&Packet>>> = HashMap::new();
     let mut number = Vec::with_capacity(packets.len());
     for (packet, f) in packets.iter().zip(found) {
@@ -42,15 +44,15 @@ pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], us
         let len = space(p.len, p.flags.0) as u32;
         number.push(match f.sample() {
             Some(s) => {
-                let seen = of_samples.entry(s).or_default();
-                let same = |&&(seq, of, ack): &&(u32, u32, u32)| match len {
+                let same = |&(seq, of, ack): &(u32, u32, u32)| match len {
                     0 => (seq, of, ack) == (p.seq, 0, p.ack),
                     // a byte of one transmission is seen again
                     _ => p.seq.wrapping_sub(seq) < of,
                 };
-                let before = seen.iter().filter(same).count();
-                seen.push((p.seq, len, p.ack));
-                before as u32
+                let before = latest.insert(s, of_samples.len());
+                of_samples.push(((p.seq, len, p.ack), before));
+                let seen = std::iter::successors(before, |&at| of_samples[at].1);
+                seen.filter(|&at| same(&of_samples[at].0)).count() as u32
             }
             None => {
                 let seen = unsampled.entry(looks(p, packet.is_out)).or_default();

@@ -3,11 +3,10 @@
 //! The addresses and ports say which sockets it may be; where several had the same ones (a port used again, the same
 //! addresses in two namespaces), the sequence numbers do: those of two connections are a random distance apart.
 
-use std::net::SocketAddr;
-
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
 use tcpprobe_trace::sample::{Kind, Phase};
 
+use crate::ends::Ends;
 use crate::hash::{HashMap, HashMapExt as _};
 use crate::packet::{Packet, TcpFlags};
 use crate::seq::distance;
@@ -25,9 +24,6 @@ const NEAR_NS: i64 = 1_000_000;
 /// The flows, by position, whose sockets a packet's sender and receiver are.
 pub(crate) type Owners = [Option<u32>; 2];
 
-/// Local and remote address of a socket.
-type Key = (SocketAddr, SocketAddr);
-
 /// Where a connection is in both directions' sequence spaces, as far as is known.
 #[derive(Clone, Copy, Debug)]
 struct Whereabouts {
@@ -40,7 +36,8 @@ struct Whereabouts {
 /// Deals out packets to flows.
 pub(crate) struct Dealer<'a> {
     flows: &'a [FlowRow],
-    by_address: HashMap<Key, Vec<u32>>,
+    /// By local and remote address.
+    by_address: HashMap<Ends, Vec<u32>>,
     whereabouts: Vec<Option<Whereabouts>>,
     /// How far the capture's clock is ahead, as the latest SYN tells, ns.
     ahead_ns: i64,
@@ -48,9 +45,9 @@ pub(crate) struct Dealer<'a> {
 
 impl<'a> Dealer<'a> {
     pub(crate) fn new(flows: &'a [FlowRow]) -> Dealer<'a> {
-        let mut by_address: HashMap<Key, Vec<u32>> = HashMap::new();
+        let mut by_address: HashMap<Ends, Vec<u32>> = HashMap::new();
         for (flow, i) in flows.iter().zip(0u32..) {
-            by_address.entry((flow.local, flow.remote)).or_default().push(i);
+            by_address.entry(Ends::new(flow.local, flow.remote)).or_default().push(i);
         }
         Dealer { flows, by_address, whereabouts: vec![None; flows.len()], ahead_ns: 0 }
     }
@@ -62,10 +59,9 @@ impl<'a> Dealer<'a> {
 
     /// The sockets that a packet belongs to. `samples` has those of [`Self::shared`].
     pub(crate) fn deal(&mut self, packet: &Packet, samples: &HashMap<u32, Vec<SampleRow>>) -> Owners {
-        let source = SocketAddr::new(packet.src, packet.src_port);
-        let destination = SocketAddr::new(packet.dst, packet.dst_port);
+        let ends = Ends::of(packet);
         let by_address = std::mem::take(&mut self.by_address);
-        let owners = [((source, destination), true), ((destination, source), false)].map(|(key, is_out)| {
+        let owners = [(ends, true), (ends.reversed(), false)].map(|(key, is_out)| {
             match by_address.get(&key).map(Vec::as_slice) {
                 None => None,
                 Some([only]) => Some(*only),

@@ -11,6 +11,7 @@ mod clocks;
 mod copies;
 mod delays;
 mod echoes;
+mod ends;
 pub mod export;
 mod flows;
 mod hash;

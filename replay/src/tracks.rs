@@ -29,7 +29,7 @@ impl Track {
     }
 
     /// Goes on with a packet. `at_its_time` is where the samples of that time are.
-    pub(crate) fn follow(track: &mut Option<Track>, p: &Packet, is_out: bool, at_its_time: impl Fn() -> Track) {
+    fn follow(track: &mut Option<Track>, p: &Packet, is_out: bool, at_its_time: impl Fn() -> Track) {
         if p.flags.rst() {
             return;
         }
@@ -89,13 +89,15 @@ impl Landmarks {
         Ok(Landmarks { by_flow })
     }
 
-    /// Does this flow have any? Of one that has none all samples are few.
-    pub(crate) fn has(&self, flow: u32) -> bool {
-        self.by_flow.contains_key(&flow)
+    /// Goes on with a packet of a flow. Of one that has no landmarks all samples are few, and it has no track.
+    pub(crate) fn follow(&self, track: &mut Option<Track>, flow: u32, p: &Packet, is_out: bool) {
+        if track.is_some() || self.by_flow.contains_key(&flow) {
+            Track::follow(track, p, is_out, || self.at(flow, p.ts_ns));
+        }
     }
 
     /// Where a flow was at a time, as far as clocks tell.
-    pub(crate) fn at(&self, flow: u32, ts_ns: Option<i64>) -> Track {
+    fn at(&self, flow: u32, ts_ns: Option<i64>) -> Track {
         let marks = self.by_flow.get(&flow).map_or(&[][..], |m| &m.marks);
         let near = match ts_ns {
             Some(t) => {

@@ -10,10 +10,9 @@ use rayon::prelude::*;
 use tcpprobe_trace::join::{Outcome, PacketRow, Translation};
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
 
-use crate::batches::follow;
 use crate::clocks::Clocks;
 use crate::copies;
-use crate::hash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
+use crate::hash::{HashMap, HashSet, HashSetExt as _};
 use crate::incarnations;
 use crate::matching::Found;
 use crate::outcomes::{Coverage, outcomes};
@@ -82,16 +81,14 @@ pub(crate) struct Places<'a> {
 impl Places<'_> {
     /// The ids of the first and the last sample of a flow that these packets need.
     fn between(&self, flow: u32, all: &[Packet], packets: &[FlowPacket]) -> (i64, i64) {
-        let mut tracks: HashMap<u32, Track> = HashMap::new();
         let mut from = self.tracks.get(&flow).copied();
-        tracks.extend(from.map(|t| (flow, t)));
+        let mut to = from;
         for packet in packets {
-            let owners = if packet.is_out { [Some(flow), None] } else { [None, Some(flow)] };
-            follow(&mut tracks, self.landmarks, &all[packet.index as usize], owners);
-            from = from.or(tracks.get(&flow).copied());
+            self.landmarks.follow(&mut to, flow, &all[packet.index as usize], packet.is_out);
+            from = from.or(to);
         }
-        match from.zip(tracks.get(&flow)) {
-            Some((from, to)) => self.landmarks.between(flow, from, *to),
+        match from.zip(to) {
+            Some((from, to)) => self.landmarks.between(flow, from, to),
             None => EVERY,
         }
     }
@@ -135,13 +132,7 @@ impl Matching<'_> {
 
     /// The samples of a flow between two ids; `is_sacked`: also what its peer selectively acknowledged.
     fn samples(&self, flow: u32, (first, last): (i64, i64), is_sacked: bool) -> tcpprobe_trace::Result<Samples> {
-        let rows = self.readers.read(|reader| {
-            let mut rows = reader.samples_between(self.row(flow).id, first, last)?;
-            if is_sacked {
-                reader.read_sacked(self.row(flow).id, &mut rows)?;
-            }
-            Ok(rows)
-        })?;
+        let rows = self.readers.read(|reader| reader.samples_between(self.row(flow).id, first, last, is_sacked))?;
         Ok(Samples { rows, begins: first == i64::MIN, ends: last == i64::MAX })
     }
 

@@ -1,18 +1,16 @@
 //! Reads what a join needs from a trace: flows, and the samples of each.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use crate::pages::Table;
 use crate::sample::{Kind, Phase, Sampled};
-use crate::schema::OF_FLOW;
 use crate::store::{failed, open_read};
 use crate::{Error, Result};
 
 mod landmarks;
+mod rows;
 mod runs;
 
 /// A flow as the join sees it.
@@ -95,7 +93,7 @@ pub struct SampleRow {
     /// How many bytes cwnd allows in flight (`snd_cwnd` full segments of `mss`), in Open, Disorder and CWR. Read only of
     /// flows of which changes alone were sampled: up to the next sample it is known to stay.
     pub cwnd_bytes: Option<u32>,
-    /// Segments that the peer has selectively acknowledged. Read by [`TraceReader::read_sacked`] alone.
+    /// Segments that the peer has selectively acknowledged. Read where it is asked for.
     pub sacked_out: Option<u32>,
     /// Bytes of a full segment. As above.
     pub mss: Option<u32>,
@@ -104,23 +102,17 @@ pub struct SampleRow {
 /// `ca_state` from which on the kernel holds segments for lost (`TCP_CA_Recovery`).
 const RECOVERY: i64 = 3;
 
-/// Condition for samples of a flow (1) from an id (2) to another (3). The plus keeps SQLite from looking for them by these
-/// ids instead of the run's: it would go through all of them for each run.
-const WITHIN: &str = "u.first_id >= coalesce((SELECT max(first_id) FROM sample_runs
-    WHERE flow_id = ?1 AND first_id <= ?2), ?2) AND u.first_id <= ?3 AND +r.id >= ?2 AND +r.id <= ?3";
-
 /// A trace opened for reading.
 pub struct TraceReader {
     db: Connection,
     path: PathBuf,
-    /// Where `sample_rows` was when it was read last.
-    samples_at: Cell<Option<Table>>,
+    places: rows::Places,
 }
 
 impl TraceReader {
     /// Opens a trace; nothing in it can be changed through this.
     pub fn open(path: &Path) -> Result<TraceReader> {
-        Ok(TraceReader { db: open_read(path)?, path: path.to_owned(), samples_at: Cell::new(None) })
+        Ok(TraceReader { db: open_read(path)?, path: path.to_owned(), places: rows::Places::default() })
     }
 
     /// Every flow of every session, by id.
@@ -190,13 +182,16 @@ impl TraceReader {
 
     /// The samples of a flow by serial.
     pub fn samples(&self, flow_id: i64) -> Result<Vec<SampleRow>> {
-        self.samples_between(flow_id, i64::MIN, i64::MAX)
+        self.samples_between(flow_id, i64::MIN, i64::MAX, false)
     }
 
-    /// The samples of a flow whose ids are in a range, both ends included, by serial.
-    pub fn samples_between(&self, flow_id: i64, first_id: i64, last_id: i64) -> Result<Vec<SampleRow>> {
-        let mut chunk = self.chunk(flow_id, first_id, last_id)?;
-        self.read_windows(flow_id, &mut chunk.samples)?;
+    /// The samples of a flow whose ids are in a range, both ends included, by serial. `sacked`: also what is selectively
+    /// acknowledged, which is worth its time only where the peer does so.
+    ///
+    /// # Errors
+    /// The trace cannot be read, or is damaged.
+    pub fn samples_between(&self, flow_id: i64, first_id: i64, last_id: i64, sacked: bool) -> Result<Vec<SampleRow>> {
+        let mut chunk = self.chunk(flow_id, first_id, last_id, sacked)?;
         // the writer keeps this order; a trace of someone else may not
         if !chunk.samples.is_sorted_by_key(|s: &SampleRow| s.serial) {
             let mut both: Vec<_> = chunk.samples.into_iter().zip(chunk.rcv_laps).collect();
@@ -205,59 +200,6 @@ impl TraceReader {
         }
         count_rounds(&mut chunk.samples, &chunk.rcv_laps);
         Ok(chunk.samples)
-    }
-
-    /// Adds `cwnd_bytes` to the samples of a flow, in the order of their ids, where changes alone were sampled.
-    fn read_windows(&self, flow_id: i64, samples: &mut [SampleRow]) -> Result<()> {
-        // of other flows it finds nothing, and looks at no sample
-        let sql = format!(
-            "SELECT r.id, a.snd_cwnd, d.mss
-             FROM flows f CROSS JOIN sessions z ON z.id = f.session_id CROSS JOIN {OF_FLOW}
-             WHERE f.id = ?1 AND u.flow_id = f.id AND {WITHIN} AND z.sample_mode = 'cwnd' AND d.ca_state < {RECOVERY}
-             ORDER BY u.first_id, r.id"
-        );
-        self.complete(&sql, flow_id, samples, |sample, cwnd, mss| {
-            let bytes = cwnd.zip(mss).and_then(|(cwnd, mss)| cwnd.checked_mul(mss));
-            sample.cwnd_bytes = bytes.and_then(|b| u32::try_from(b).ok()).filter(|&b| b > 0);
-        })
-    }
-
-    /// Adds what is selectively acknowledged to the samples of a flow: worth its time only where the peer does so.
-    ///
-    /// # Errors
-    /// The trace cannot be read.
-    pub fn read_sacked(&self, flow_id: i64, samples: &mut [SampleRow]) -> Result<()> {
-        let sql = format!(
-            "SELECT r.id, a.sacked_out, d.mss FROM {OF_FLOW} WHERE u.flow_id = ?1 AND {WITHIN} ORDER BY u.first_id, r.id"
-        );
-        self.complete(&sql, flow_id, samples, |sample, sacked, mss| {
-            sample.sacked_out = sacked.and_then(|n| u32::try_from(n).ok());
-            sample.mss = mss.and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
-        })
-    }
-
-    /// Gives each sample of a flow the two columns that `sql` has behind its id. In a trace of someone else whose ids do
-    /// not rise with the serials, some get none.
-    fn complete(
-        &self,
-        sql: &str,
-        flow_id: i64,
-        samples: &mut [SampleRow],
-        set: impl Fn(&mut SampleRow, Option<i64>, Option<i64>),
-    ) -> Result<()> {
-        let err = failed(&self.path, "cannot read the samples' state");
-        let (first, last) = samples.iter().fold((i64::MAX, i64::MIN), |(a, b), s| (a.min(s.id), b.max(s.id)));
-        let mut statement = self.db.prepare_cached(sql).map_err(&err)?;
-        let mut rows = statement.query([flow_id, first, last]).map_err(&err)?;
-        let mut rest = samples.iter_mut();
-        while let Some(row) = rows.next().map_err(&err)? {
-            let id: i64 = row.get(0).map_err(&err)?;
-            let values = (row.get(1).map_err(&err)?, row.get(2).map_err(&err)?);
-            if let Some(sample) = rest.find(|s| s.id == id) {
-                set(sample, values.0, values.1);
-            }
-        }
-        Ok(())
     }
 
     fn damaged(&self, what: String) -> Error {

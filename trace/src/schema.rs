@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 
 use crate::fields::{DERIVED, FIELDS, Moves, STATE_COLUMNS};
 
-pub(crate) use samples::{OF_FLOW, ROWS, RUN_OF_SAMPLE, serial};
+pub(crate) use samples::{ROWS, RUN_OF_SAMPLE, serial};
 
 /// `PRAGMA application_id` of a trace: "TPRB".
 pub const APPLICATION_ID: i64 = 0x5450_5242;

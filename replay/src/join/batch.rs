@@ -9,6 +9,7 @@ use super::driver::Context;
 use crate::batches::Batch;
 use crate::clocks::{Clocks, Delay};
 use crate::copies;
+use crate::packet::Packet;
 use crate::reconstruct::Least;
 use crate::sightings::FlowPacket;
 use crate::views::{Account, Matching, Places, account, by_flow};
@@ -84,13 +85,7 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
         rows.extend(of_flow);
         flows.push(OfFlow { flow, least, outcomes, asked });
     }
-    rows.par_sort_unstable_by_key(|r| (r.number, r.flow_id, !r.is_out));
-    // packets are in this order, too; those whose numbers were shifted stand behind the captured ones
-    let mut captured = packets.iter().zip(&batch.own).peekable();
-    rows.retain(|r| {
-        while captured.next_if(|(p, _)| p.number < r.number).is_some() {}
-        captured.peek().is_some_and(|(p, own)| p.number == r.number && **own)
-    });
+    let rows = in_order(&rows, &packets, &batch.own);
     Ok(Found {
         rows,
         delays: telling,
@@ -101,6 +96,20 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
         left_out: translated.left_out,
         flows_left_out: translated.flows_left_out,
     })
+}
+
+/// The rows of a batch's own packets, by frame number.
+fn in_order(rows: &[PacketRow], packets: &[Packet], own: &[bool]) -> Vec<PacketRow> {
+    // a row is too long to be moved by every step of a sort
+    let mut order: Vec<_> = rows.iter().zip(0u32..).map(|(r, i)| (r.number, r.flow_id, !r.is_out, i)).collect();
+    order.sort_unstable();
+    // packets are in this order, too; those whose numbers were shifted stand behind the captured ones
+    let mut captured = packets.iter().zip(own).peekable();
+    order.retain(|&(number, ..)| {
+        while captured.next_if(|(p, _)| p.number < number).is_some() {}
+        captured.peek().is_some_and(|(p, own)| p.number == number && **own)
+    });
+    order.into_iter().map(|(.., i)| rows[i as usize]).collect()
 }
 
 /// So many stretches of a batch say how delays went.

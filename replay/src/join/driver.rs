@@ -186,7 +186,7 @@ fn beyond(
             let ids = context.landmarks()?.ids(flow).filter(|i| (from..to).contains(i)).step_by(AT_ONCE).skip(1);
             for until in ids.chain([to]).collect::<Vec<_>>() {
                 let mut packetless = Vec::new();
-                let samples = reader.samples_between(id, from, until)?;
+                let samples = reader.samples_between(id, from, until, false)?;
                 ledger.add_samples(id, outcomes_beyond(&samples, clocks, coverage).into_iter(), &mut packetless);
                 take(Part { packets: Vec::new(), packetless })?;
                 from = until.saturating_add(1);

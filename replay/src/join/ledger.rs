@@ -21,7 +21,7 @@ pub(super) struct Ledger {
     /// Packets with a state.
     pub(super) joined: u64,
     /// Rows by flow id.
-    pub(super) rows: BTreeMap<i64, u64>,
+    pub(super) rows: HashMap<i64, u64>,
     /// By flow id.
     pub(super) samples: BTreeMap<(i64, Outcome), u64>,
     pub(super) undecided: u64,
@@ -38,7 +38,8 @@ pub(super) struct Ledger {
 /// A flow whose samples may be looked at again.
 #[derive(Default)]
 struct Open {
-    pending: BTreeMap<i64, Outcome>,
+    /// By sample.
+    pending: Vec<(i64, Outcome)>,
     /// Ids of the first and the last sample that were looked at so far.
     asked: Option<(i64, i64)>,
     least: Least,
@@ -65,9 +66,7 @@ impl Ledger {
                     lower.insert((id, is_out), by);
                 }
             }
-            for (sample, outcome) in open.add(of_flow) {
-                certain(&mut self.samples, id, sample, outcome, packetless);
-            }
+            certain(&mut self.samples, id, open.add(of_flow), packetless);
         }
         if !lower.is_empty() {
             for row in &mut found.rows {
@@ -103,9 +102,7 @@ impl Ledger {
         let mut asked = Vec::new();
         for (flow, open) in std::mem::take(&mut self.flows) {
             let id = flows[flow as usize].id;
-            for (sample, outcome) in open.pending {
-                certain(&mut self.samples, id, sample, outcome, packetless);
-            }
+            certain(&mut self.samples, id, open.pending, packetless);
             asked.extend(open.asked.map(|asked| (flow, asked)));
         }
         asked
@@ -118,15 +115,15 @@ impl Ledger {
         outcomes: impl Iterator<Item = (i64, Outcome)>,
         packetless: &mut Vec<(i64, Outcome)>,
     ) {
-        for (sample, outcome) in outcomes {
-            certain(&mut self.samples, flow_id, sample, outcome, packetless);
-        }
+        certain(&mut self.samples, flow_id, outcomes, packetless);
     }
 
     fn count(&mut self, rows: &[PacketRow]) {
-        for row in rows {
-            *self.counts.entry((row.matched, row.reason)).or_insert(0) += 1;
-            *self.rows.entry(row.flow_id).or_insert(0) += 1;
+        for alike in rows.chunk_by(|a, b| (a.matched, a.reason) == (b.matched, b.reason)) {
+            *self.counts.entry((alike[0].matched, alike[0].reason)).or_insert(0) += alike.len() as u64;
+        }
+        for of_flow in rows.chunk_by(|a, b| a.flow_id == b.flow_id) {
+            *self.rows.entry(of_flow[0].flow_id).or_insert(0) += of_flow.len() as u64;
         }
         // a packet of two recorded sockets counts once
         for of_packet in rows.chunk_by(|a, b| a.number == b.number) {
@@ -139,28 +136,31 @@ impl Ledger {
 fn certain(
     samples: &mut BTreeMap<(i64, Outcome), u64>,
     flow_id: i64,
-    sample: i64,
-    outcome: Outcome,
+    outcomes: impl IntoIterator<Item = (i64, Outcome)>,
     packetless: &mut Vec<(i64, Outcome)>,
 ) {
-    *samples.entry((flow_id, outcome)).or_insert(0) += 1;
-    if !matches!(outcome, Outcome::Joined | Outcome::OutsideCapture) {
-        packetless.push((sample, outcome));
+    let mut outcomes = outcomes.into_iter().peekable();
+    while let Some((sample, outcome)) = outcomes.next() {
+        let mut alike = 1;
+        let is_worth_a_row = !matches!(outcome, Outcome::Joined | Outcome::OutsideCapture);
+        packetless.extend(Some((sample, outcome)).filter(|_| is_worth_a_row));
+        while let Some((sample, _)) = outcomes.next_if(|o| o.1 == outcome) {
+            packetless.extend(Some((sample, outcome)).filter(|_| is_worth_a_row));
+            alike += 1;
+        }
+        *samples.entry((flow_id, outcome)).or_insert(0) += alike;
     }
 }
 
 impl Open {
     /// What is certain now: of the samples before those of this batch.
-    fn add(&mut self, of_flow: OfFlow) -> BTreeMap<i64, Outcome> {
+    fn add(&mut self, of_flow: OfFlow) -> Vec<(i64, Outcome)> {
         let (first, last) = of_flow.asked;
-        let later = self.pending.split_off(&first);
+        let later = self.pending.split_off(self.pending.partition_point(|p| p.0 < first));
         let certain = std::mem::replace(&mut self.pending, later);
-        for (sample, outcome) in of_flow.outcomes {
-            let known = self.pending.entry(sample).or_insert(outcome);
-            if rank(outcome) < rank(*known) {
-                *known = outcome;
-            }
-        }
+        self.pending.extend(of_flow.outcomes);
+        self.pending.sort_unstable_by_key(|&(sample, outcome)| (sample, rank(outcome)));
+        self.pending.dedup_by_key(|p| p.0);
         self.asked = Some(self.asked.map_or((first, last), |(f, l)| (f.min(first), l.max(last))));
         certain
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::runs::{Chunk, Clocks, Run, run_columns};
+use super::runs::{Chunk, Clocks, Run, With, run_columns};
 use super::{SampleRow, TraceReader};
 use crate::store::failed;
 
@@ -31,7 +31,7 @@ impl TraceReader {
         let mut runs = self.db.prepare(&sql).map_err(&err)?;
         let flow_at = runs.column_count() - 1;
         let mut rows = runs.query([]).map_err(&err)?;
-        let mut samples = None;
+        let mut tables = None;
         let mut found = Chunk { samples: Vec::new(), rcv_laps: Vec::new() };
         while let Some(row) = rows.next().map_err(&err)? {
             let run = Run::read(row).map_err(&err)?;
@@ -41,16 +41,16 @@ impl TraceReader {
                 return Err(self.damaged(format!("a run of samples from {} to {}", run.first_id, run.last_id)));
             }
             let Some(&clocks) = clocks.get(&flow_id) else { continue };
-            let samples = match &mut samples {
+            let tables = match &mut tables {
                 Some(known) => known,
-                none => none.insert(self.sample_rows()?),
+                none => none.insert(self.tables()?),
             };
             let mut step = run.first_id.div_euclid(STEP);
             while step <= run.last_id.div_euclid(STEP) {
                 let id = step.saturating_mul(STEP).saturating_add(jitter(step));
                 if (run.first_id..=run.last_id).contains(&id) {
                     found.samples.clear();
-                    self.run(samples, &run, clocks, (id, id), &mut found)?;
+                    self.run(tables, &run, clocks, (id, id), With::default(), &mut found)?;
                     found.samples.iter().for_each(|s| take(flow_id, s));
                 }
                 step += 1;

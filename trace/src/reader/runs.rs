@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{CachedStatement, Row};
+use rusqlite::Row;
 
-use super::{SampleRow, TraceReader};
+use super::rows::{Of, Rows};
+use super::{RECOVERY, SampleRow, TraceReader};
 use crate::Result;
 use crate::clock::TIMES_NS;
-use crate::fields::Moves;
 use crate::layout::{BASES, Bases, SAMPLE_COLUMNS, Stored};
-use crate::pages::{self, Pages, Table};
 use crate::sample::Kind;
-use crate::schema::stored;
 use crate::store::failed;
 
 /// Samples of a flow that follow each other.
@@ -37,23 +35,38 @@ pub(super) struct Clocks {
     pub(super) real_base_ns: i64,
 }
 
-/// Columns of `sample_rows` that are read.
-type Columns = [Option<i64>; SAMPLE_COLUMNS.len()];
+/// What is read of the rows that a sample names, besides the state that it enters.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct With {
+    /// `cwnd_bytes`.
+    windows: bool,
+    /// `sacked_out` and `mss`.
+    sacked: bool,
+}
 
 /// What next to no sample has.
 #[derive(Clone, Copy, Default)]
 struct Rare {
     error: i32,
     rcv_laps: i64,
-    sk_state: Option<u8>,
 }
 
-/// Gives out rows of `sample_rows`.
-pub(super) enum SampleRows<'db> {
-    Pages(Pages<'db>, Table),
-    /// Where SQLite does not give out its pages.
-    Sql(CachedStatement<'db>),
+/// The tables that samples are read from, within one transaction.
+pub(super) struct Tables<'r> {
+    samples: Rows<'r>,
+    acks: Rows<'r>,
+    seldom: Rows<'r>,
+    /// Positions of columns.
+    snd_cwnd: usize,
+    sacked_out: usize,
+    mss: usize,
+    ca_state: usize,
+    sk_state: usize,
 }
+
+/// So many columns of `ack_rows` and of `seldom_rows` are read: those up to the last one that is needed.
+const OF_ACKS: usize = 12;
+const OF_SELDOM: usize = 14;
 
 /// Columns of a [`Run`].
 pub(super) fn run_columns() -> String {
@@ -62,19 +75,20 @@ pub(super) fn run_columns() -> String {
 
 impl TraceReader {
     /// The samples of a flow from an id to another, as they were written, which is by serial.
-    pub(super) fn chunk(&self, flow_id: i64, first_id: i64, last_id: i64) -> Result<Chunk> {
+    pub(super) fn chunk(&self, flow_id: i64, first_id: i64, last_id: i64, sacked: bool) -> Result<Chunk> {
         let err = failed(&self.path, "cannot read the samples");
         let mut chunk = Chunk { samples: Vec::new(), rcv_laps: Vec::new() };
         let mut statement = self
             .db
             .prepare_cached(
-                "SELECT z.mono_base_ns, z.real_base_ns FROM flows f JOIN sessions z ON z.id = f.session_id
+                "SELECT z.mono_base_ns, z.real_base_ns, z.sample_mode = 'cwnd' FROM flows f JOIN sessions z ON z.id = f.session_id
                  WHERE f.id = ?1",
             )
             .map_err(&err)?;
         let mut rows = statement.query([flow_id]).map_err(&err)?;
         let Some(row) = rows.next().map_err(&err)? else { return Ok(chunk) };
         let clocks = Clocks { mono_base_ns: row.get(0).map_err(&err)?, real_base_ns: row.get(1).map_err(&err)? };
+        let with = With { windows: row.get(2).map_err(&err)?, sacked };
         // from the run on that the first id is in, or the next one
         let sql = format!(
             "SELECT {} FROM sample_runs
@@ -84,93 +98,62 @@ impl TraceReader {
         );
         let mut runs = self.db.prepare_cached(&sql).map_err(&err)?;
         let mut rows = runs.query([flow_id, first_id, last_id]).map_err(&err)?;
-        let (mut samples, mut done): (Option<SampleRows<'_>>, Option<i64>) = (None, None);
+        let (mut tables, mut done): (Option<Tables<'_>>, Option<i64>) = (None, None);
         while let Some(row) = rows.next().map_err(&err)? {
             let run = Run::read(row).map_err(&err)?;
             if run.last_id < run.first_id || done.is_some_and(|done| run.first_id <= done) {
                 return Err(self.damaged(format!("a run of samples from {} to {}", run.first_id, run.last_id)));
             }
-            let samples = match &mut samples {
+            let tables = match &mut tables {
                 Some(known) => known,
                 // the open statement holds the transaction within which these stay where they are
-                none => none.insert(self.sample_rows()?),
+                none => none.insert(self.tables()?),
             };
-            self.run(samples, &run, clocks, (first_id, last_id), &mut chunk)?;
+            self.run(tables, &run, clocks, (first_id, last_id), with, &mut chunk)?;
             done = Some(run.last_id);
         }
         Ok(chunk)
     }
 
     /// To be called within the transaction that reads them.
-    pub(super) fn sample_rows(&self) -> Result<SampleRows<'_>> {
-        let err = failed(&self.path, "cannot read the samples");
-        let table = match self.samples_at.get() {
-            Some(table) if table.is_here(&self.db).map_err(&err)? => Some(table),
-            _ => {
-                let columns = SAMPLE_COLUMNS.into_iter().chain(stored(Moves::Segment).map(|(_, name)| name));
-                Table::find(&self.db, "sample_rows", columns).map_err(&err)?
-            }
-        };
-        self.samples_at.set(table);
-        Ok(match table {
-            Some(table) => SampleRows::Pages(Pages::new(&self.db).map_err(&err)?, table),
-            None => {
-                let columns = SAMPLE_COLUMNS.join(", ");
-                let sql = format!("SELECT id, {columns} FROM sample_rows WHERE id >= ?1 AND id <= ?2 ORDER BY id");
-                SampleRows::Sql(self.db.prepare_cached(&sql).map_err(&err)?)
-            }
+    pub(super) fn tables(&self) -> Result<Tables<'_>> {
+        Ok(Tables {
+            samples: self.rows(Of::Samples)?,
+            acks: self.rows(Of::Acks)?,
+            seldom: self.rows(Of::Seldom)?,
+            snd_cwnd: Of::Acks.position("snd_cwnd"),
+            sacked_out: Of::Acks.position("sacked_out"),
+            mss: Of::Seldom.position("mss"),
+            ca_state: Of::Seldom.position("ca_state"),
+            sk_state: Of::Seldom.position("sk_state"),
         })
     }
 
     pub(super) fn run(
         &self,
-        from: &mut SampleRows<'_>,
+        tables: &mut Tables<'_>,
         run: &Run,
         clocks: Clocks,
         (first_id, last_id): (i64, i64),
+        with: With,
         into: &mut Chunk,
     ) -> Result<()> {
-        let err = failed(&self.path, "cannot read a sample");
         let (first, last) = (run.first_id.max(first_id), run.last_id.min(last_id));
         let mut rare = self.rare(first, last)?;
-        let mut take = |id: i64, columns: &Columns| -> Result<()> {
+        // of the samples that name them, the ids of rows of `ack_rows`
+        let mut named = Vec::new();
+        tables.samples.between((first, last), |id, columns: &[Option<i64>; SAMPLE_COLUMNS.len()]| {
             let stored = Stored::new(&run.bases, columns);
-            let mut rare = rare.remove(&id).unwrap_or_default();
-            if matches!(stored.what, Some((Kind::State, _))) {
-                rare.sk_state = self.sk_state(run, columns)?;
+            let rare = rare.remove(&id).unwrap_or_default();
+            if with.windows || with.sacked || matches!(stored.what, Some((Kind::State, _))) {
+                let ack_id = run.bases.ack_id.wrapping_add(columns[ACK_OFF].unwrap_or(0));
+                named.push((ack_id, into.samples.len()));
             }
             into.samples.push(self.sample(id, &stored, rare, run, clocks)?);
             into.rcv_laps.push(rare.rcv_laps);
             Ok(())
-        };
-        match from {
-            SampleRows::Pages(pages, table) => {
-                let mut failed = None;
-                let read = pages.rows(*table, (first, last), |id, columns| {
-                    take(id, columns).map_err(|e| {
-                        failed = Some(e);
-                        pages::Error::Stopped
-                    })
-                });
-                match read {
-                    Ok(()) => Ok(()),
-                    Err(pages::Error::Stopped) => failed.map_or(Ok(()), Err),
-                    Err(pages::Error::Sqlite(e)) => Err(err(e)),
-                    Err(pages::Error::Damaged(what)) => Err(self.damaged(what)),
-                }
-            }
-            SampleRows::Sql(statement) => {
-                let mut rows = statement.query([first, last]).map_err(&err)?;
-                while let Some(row) = rows.next().map_err(&err)? {
-                    let mut columns = [None; SAMPLE_COLUMNS.len()];
-                    for (i, column) in columns.iter_mut().enumerate() {
-                        *column = row.get(1 + i).map_err(&err)?;
-                    }
-                    take(row.get(0).map_err(&err)?, &columns)?;
-                }
-                Ok(())
-            }
-        }
+        })?;
+        tables.state(run, named, with, &mut into.samples)
     }
 
     /// What the samples from an id to another have of `rare_rows`, by id.
@@ -180,21 +163,9 @@ impl TraceReader {
         let mut statement = self.db.prepare_cached(sql).map_err(&err)?;
         let rows = statement.query_map([first, last], |row| {
             let (error, laps): (Option<i64>, Option<i64>) = (row.get(1)?, row.get(2)?);
-            Ok((row.get(0)?, Rare { error: error.unwrap_or(0) as i32, rcv_laps: laps.unwrap_or(0), sk_state: None }))
+            Ok((row.get(0)?, Rare { error: error.unwrap_or(0) as i32, rcv_laps: laps.unwrap_or(0) }))
         });
         rows.and_then(Iterator::collect).map_err(&err)
-    }
-
-    /// The state that a sample of kind `state` enters.
-    fn sk_state(&self, run: &Run, columns: &Columns) -> Result<Option<u8>> {
-        let err = failed(&self.path, "cannot read a sample");
-        let sql = "SELECT d.sk_state FROM ack_rows a JOIN seldom_rows d ON d.id = ?1 + a.seldom_off WHERE a.id = ?2";
-        let mut statement = self.db.prepare_cached(sql).map_err(&err)?;
-        let ack_id = run.bases.ack_id.wrapping_add(columns[ACK_OFF].unwrap_or(0));
-        let mut rows = statement.query([run.bases.seldom_id, ack_id]).map_err(&err)?;
-        let Some(row) = rows.next().map_err(&err)? else { return Ok(None) };
-        let state: Option<i64> = row.get(0).map_err(&err)?;
-        Ok(state.and_then(|s| u8::try_from(s).ok()))
     }
 
     fn sample(&self, id: i64, stored: &Stored, rare: Rare, run: &Run, clocks: Clocks) -> Result<SampleRow> {
@@ -226,7 +197,7 @@ impl TraceReader {
             snd_nxt: stored.snd_nxt,
             snd_una: stored.snd_una(),
             bytes_sent: stored.bytes_sent,
-            sk_state: rare.sk_state,
+            sk_state: None,
             cwnd_bytes: None,
             sacked_out: None,
             mss: None,
@@ -234,8 +205,42 @@ impl TraceReader {
     }
 }
 
-/// Position of `ack_off` among the columns.
+impl Tables<'_> {
+    /// Adds what the rows say that samples name: ids of `ack_rows`, each with its sample's position.
+    fn state(&mut self, run: &Run, named: Vec<(i64, usize)>, with: With, samples: &mut [SampleRow]) -> Result<()> {
+        if named.is_empty() {
+            return Ok(());
+        }
+        let mut seldom = Vec::with_capacity(named.len());
+        let (mut cwnds, snd_cwnd, sacked_out) = (BTreeMap::new(), self.snd_cwnd, self.sacked_out);
+        self.acks.with_ids(named, |at, columns: &[Option<i64>; OF_ACKS]| {
+            seldom.push((run.bases.seldom_id.wrapping_add(columns[SELDOM_OFF].unwrap_or(0)), at));
+            if with.windows {
+                cwnds.extend(columns[snd_cwnd].map(|cwnd| (at, cwnd)));
+            }
+            if with.sacked {
+                samples[at].sacked_out = columns[sacked_out].and_then(|n| u32::try_from(n).ok());
+            }
+        })?;
+        self.seldom.with_ids(seldom, |at, columns: &[Option<i64>; OF_SELDOM]| {
+            let (sample, mss) = (&mut samples[at], columns[self.mss]);
+            if sample.kind == Kind::State {
+                sample.sk_state = columns[self.sk_state].and_then(|s| u8::try_from(s).ok());
+            }
+            if with.windows && columns[self.ca_state].is_some_and(|state| state < RECOVERY) {
+                let bytes = cwnds.get(&at).zip(mss).and_then(|(cwnd, mss)| cwnd.checked_mul(mss));
+                sample.cwnd_bytes = bytes.and_then(|b| u32::try_from(b).ok()).filter(|&b| b > 0);
+            }
+            if with.sacked {
+                sample.mss = mss.and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
+            }
+        })
+    }
+}
+
+/// Positions of `ack_off` among the columns of `sample_rows`, and of `seldom_off` among those of `ack_rows`.
 const ACK_OFF: usize = 7;
+const SELDOM_OFF: usize = 0;
 
 impl Run {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Run> {
@@ -244,5 +249,21 @@ impl Run {
             *base = row.get(3 + i)?;
         }
         Ok(Run { first_id: row.get(0)?, last_id: row.get(1)?, first_serial: row.get(2)?, bases: Bases::from(bases) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_that_are_read_have_their_places() {
+        assert_eq!((Of::Samples.position("ack_off"), Of::Acks.position("seldom_off")), (ACK_OFF, SELDOM_OFF));
+        for column in ["snd_cwnd", "sacked_out"] {
+            assert!(Of::Acks.position(column) < OF_ACKS, "{column}");
+        }
+        for column in ["mss", "ca_state", "sk_state"] {
+            assert!(Of::Seldom.position(column) < OF_SELDOM, "{column}");
+        }
     }
 }

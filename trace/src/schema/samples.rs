@@ -28,11 +28,6 @@ pub(crate) struct Rows {
 /// As the views of one sample call them.
 pub(crate) const ROWS: Rows = Rows { run: "u", sample: "r", ack: "a", seldom: "d" };
 
-/// The samples of the flow that a statement names as that of u, with all rows of each; ordered by `u.first_id, r.id`
-/// nothing needs to be sorted.
-pub(crate) const OF_FLOW: &str = "sample_runs u CROSS JOIN sample_rows r ON r.id >= u.first_id AND r.id <= u.last_id
-  JOIN ack_rows a ON a.id = u.ack_id + r.ack_off JOIN seldom_rows d ON d.id = u.seldom_id + a.seldom_off";
-
 /// Condition for the run (u) of a sample (r).
 pub(crate) const RUN_OF_SAMPLE: &str =
     "u.first_id = (SELECT max(v.first_id) FROM sample_runs v WHERE v.first_id <= r.id)";
