@@ -131,8 +131,8 @@ pub(crate) struct Matcher<'a> {
     completeness: Completeness<'a>,
     sample_spans: Spans,
     packet_spans: Spans,
-    empty_samples: HashMap<EmptyKey, Vec<u32>>,
-    empty_packets: HashMap<EmptyKey, Vec<u32>>,
+    empty_samples: Empties,
+    empty_packets: Empties,
     candidates: Candidates,
     /// Do identifications tell transmissions apart?
     ids: bool,
@@ -219,8 +219,8 @@ impl<'a> Matcher<'a> {
             completeness,
             sample_spans: spans(samples),
             packet_spans: spans(packets),
-            empty_samples: empties(samples),
-            empty_packets: empties(packets),
+            empty_samples: Empties::new(samples),
+            empty_packets: Empties::new(packets),
             candidates: Candidates::default(),
             ids: false,
             taken,
@@ -395,10 +395,10 @@ impl<'a> Matcher<'a> {
     }
 }
 
-fn covering(of: &Sighting, spans: &Spans, empty: &HashMap<EmptyKey, Vec<u32>>, into: &mut Vec<u32>) {
+fn covering(of: &Sighting, spans: &Spans, empty: &Empties, into: &mut Vec<u32>) {
     if of.end == of.start {
         into.clear();
-        into.extend(empty.get(&empty_key(of)).into_iter().flatten());
+        into.extend(empty.alike(of));
     } else {
         spans.covering(of.start, into);
     }
@@ -408,12 +408,25 @@ fn spans(of: &[Sighting]) -> Spans {
     Spans::new(of.iter().zip(0u32..).map(|(s, i)| (s.start, s.end, i)))
 }
 
-fn empties(of: &[Sighting]) -> HashMap<EmptyKey, Vec<u32>> {
-    let mut map: HashMap<EmptyKey, Vec<u32>> = HashMap::new();
-    for (s, i) in of.iter().zip(0u32..).filter(|(s, _)| s.end == s.start) {
-        map.entry(empty_key(s)).or_default().push(i);
+/// Segments that take no space, by what tells them apart.
+struct Empties {
+    by_key: Vec<(EmptyKey, u32)>,
+}
+
+impl Empties {
+    fn new(of: &[Sighting]) -> Empties {
+        let empty = of.iter().zip(0u32..).filter(|(s, _)| s.end == s.start);
+        let mut by_key: Vec<_> = empty.map(|(s, i)| (empty_key(s), i)).collect();
+        by_key.sort_unstable();
+        Empties { by_key }
     }
-    map
+
+    /// Ascending.
+    fn alike(&self, s: &Sighting) -> impl Iterator<Item = u32> {
+        let key = empty_key(s);
+        let from = self.by_key.partition_point(|e| e.0 < key);
+        self.by_key[from..].iter().take_while(move |e| e.0 == key).map(|e| e.1)
+    }
 }
 
 /// Were both seen at one place, or is it not known?

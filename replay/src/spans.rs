@@ -1,5 +1,7 @@
 //! Finding the spans of a byte stream that cover a position, among many that overlap.
 
+use std::cell::Cell;
+
 use crate::seq::Position;
 
 /// Half-open spans `[start, end)`, each with the index of what it belongs to.
@@ -8,6 +10,8 @@ pub(crate) struct Spans {
     by_start: Vec<(Position, Position, u32)>,
     // largest end among this span and all before it: where it is not beyond a position, nothing before covers it
     max_end: Vec<Position>,
+    // how many spans began at or before the position that was asked for last: the next one is near, as a rule
+    begun: Cell<usize>,
 }
 
 impl Spans {
@@ -22,13 +26,26 @@ impl Spans {
                 largest
             })
             .collect();
-        Spans { by_start, max_end }
+        Spans { by_start, max_end, begun: Cell::new(0) }
+    }
+
+    /// How many spans begin at or before a position.
+    fn begun(&self, at: Position) -> usize {
+        let near = self.begun.get();
+        let has_begun = |i: usize| self.by_start.get(i).is_some_and(|span| span.0 <= at);
+        let found = match near.checked_sub(1).is_none_or(has_begun) {
+            true => (near..near + NEAR).find(|&i| !has_begun(i)),
+            false => (near.saturating_sub(NEAR)..near).rev().find(|&i| i.checked_sub(1).is_none_or(has_begun)),
+        };
+        let found = found.unwrap_or_else(|| self.by_start.partition_point(|span| span.0 <= at));
+        self.begun.set(found);
+        found
     }
 
     /// The indexes of all spans that cover a position, ascending.
     pub(crate) fn covering(&self, at: Position, found: &mut Vec<u32>) {
         found.clear();
-        let mut i = self.by_start.partition_point(|&(start, _, _)| start <= at);
+        let mut i = self.begun(at);
         while i > 0 && self.max_end[i - 1] > at {
             i -= 1;
             let (_, end, index) = self.by_start[i];
@@ -36,9 +53,14 @@ impl Spans {
                 found.push(index);
             }
         }
-        found.sort_unstable();
+        if found.len() > 1 {
+            found.sort_unstable();
+        }
     }
 }
+
+/// So many spans before and behind the last answer are tried before all.
+const NEAR: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -49,14 +71,17 @@ mod tests {
         #[test]
         fn finds_what_a_linear_search_finds(
             spans in prop::collection::vec((0i64..300, 0i64..60), 0..80),
-            at in -5i64..400,
+            asked in prop::collection::vec(-5i64..400, 1..20),
         ) {
-            let at = Position::from(at);
             let list = || spans.iter().enumerate().map(|(i, &(s, l))| (s.into(), (s + l).into(), i as u32));
-            let mut found = Vec::new();
-            Spans::new(list()).covering(at, &mut found);
-            let expected: Vec<u32> = list().filter(|&(s, e, _): &(Position, Position, u32)| s <= at && at < e).map(|s| s.2).collect();
-            prop_assert_eq!(found, expected);
+            let of_all = Spans::new(list());
+            for at in asked.into_iter().map(Position::from) {
+                let mut found = Vec::new();
+                of_all.covering(at, &mut found);
+                let covers = |&(s, e, _): &(Position, Position, u32)| s <= at && at < e;
+                let expected: Vec<u32> = list().filter(covers).map(|s| s.2).collect();
+                prop_assert_eq!(found, expected);
+            }
         }
     }
 }

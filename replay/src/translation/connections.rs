@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use crate::ends::Ends;
 use crate::flows::Owners;
 use crate::hash::{HashMap, HashMapExt as _};
 use crate::packet::Packet;
@@ -34,18 +35,14 @@ pub(crate) struct Connection {
 /// Groups the packets by connection; those that have an owner on both sides are left out.
 pub(crate) fn connections(all: &[Packet], owners: impl Fn(u32) -> Owners) -> Vec<Connection> {
     let mut found: Vec<Connection> = Vec::new();
-    let mut by_ends: HashMap<([SocketAddr; 2], Owners), Vec<u32>> = HashMap::new();
+    let mut by_ends: HashMap<(Ends, Owners), Vec<u32>> = HashMap::new();
     for (p, index) in all.iter().zip(0u32..) {
         let [sender, receiver] = owners(index);
         if sender.is_some() && receiver.is_some() {
             continue;
         }
-        let (source, destination) = (SocketAddr::new(p.src, p.src_port), SocketAddr::new(p.dst, p.dst_port));
-        let is_out = source <= destination;
-        let (ends, owners) = match is_out {
-            true => ([source, destination], [sender, receiver]),
-            false => ([destination, source], [receiver, sender]),
-        };
+        let (ends, is_out) = Ends::of(p).sorted();
+        let owners = if is_out { [sender, receiver] } else { [receiver, sender] };
         let alike = by_ends.entry((ends, owners)).or_default();
         let at = match nearest(&found, alike, p, is_out) {
             Some(at) => at,
@@ -54,6 +51,10 @@ pub(crate) fn connections(all: &[Packet], owners: impl Fn(u32) -> Owners) -> Vec
             None => {
                 let new = found.len() as u32;
                 alike.push(new);
+                let mut ends = [SocketAddr::new(p.src, p.src_port), SocketAddr::new(p.dst, p.dst_port)];
+                if !is_out {
+                    ends.reverse();
+                }
                 found.push(Connection { ends, owners, packets: Vec::new(), at: [None; 2], isn: [None; 2] });
                 new
             }

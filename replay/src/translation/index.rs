@@ -36,6 +36,22 @@ enum Key {
     Marks([u32; 3]),
 }
 
+/// Of connections with so many packets only one in so many keys is kept: many are enough for a majority.
+const LONG: usize = 1024;
+const ONE_OF: u32 = 8;
+
+impl Key {
+    /// Is it one of those that are kept? That follows from the key alone, so that packets and samples have the same.
+    fn is_kept(self) -> bool {
+        let number = match self {
+            Key::Seq(n) | Key::Ack(n) | Key::Stamp(n, _) => n,
+            Key::Marks([a, b, c]) => a.wrapping_add(b.rotate_left(7)).wrapping_add(c.rotate_left(14)),
+        };
+        // Fibonacci hashing: numbers that are steps apart are spread
+        number.wrapping_mul(0x9e37_79b9) >> 16 & 0xffff < 0x1_0000 / ONE_OF
+    }
+}
+
 /// Numbers of one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Numbers {
@@ -70,39 +86,65 @@ impl Candidate {
 /// Packets of connections by what they have in common with their samples.
 pub(crate) struct Index<'a> {
     connections: &'a [Connection],
-    entries: HashMap<Key, Vec<Entry>>,
+    /// Of short connections, and of long ones those of the keys that are kept.
+    short: Entries,
+    long: Entries,
+}
+
+/// Entries by key, those of one key as a chain.
+#[derive(Default)]
+struct Entries {
+    /// The last one of a key, and how many there are.
+    last: HashMap<Key, (u32, u32)>,
+    /// With the one before.
+    all: Vec<(Entry, Option<u32>)>,
+}
+
+impl Entries {
+    fn insert(&mut self, key: Key, entry: Entry) {
+        let at = self.all.len() as u32;
+        let (last, count) = self.last.entry(key).or_insert((at, 0));
+        // one more than is looked at says that there are too many
+        if *count as usize <= MOST_ALIKE {
+            let before = std::mem::replace(last, at);
+            self.all.push((entry, Some(before).filter(|_| *count > 0)));
+            *count += 1;
+        }
+    }
+
+    fn of(&self, key: Key) -> impl Iterator<Item = &Entry> {
+        let last = self.last.get(&key).filter(|(_, count)| *count as usize <= MOST_ALIKE).map(|(last, _)| *last);
+        let chain = std::iter::successors(last, |&at| self.all[at as usize].1);
+        chain.map(|at| &self.all[at as usize].0)
+    }
 }
 
 impl<'a> Index<'a> {
     pub(crate) fn new(connections: &'a [Connection], all: &[Packet]) -> Index<'a> {
-        let mut index = Index { connections, entries: HashMap::new() };
+        let mut index = Index { connections, short: Entries::default(), long: Entries::default() };
         let most = (MOST_ENTRIES / 2 / connections.len().max(1)).clamp(OF_EACH.0, OF_EACH.1);
         let mut entries = Vec::new();
         for (connection, number) in connections.iter().zip(0u32..) {
+            let is_long = connection.packets.len() >= LONG;
             for by_first_end in [true, false] {
                 let mut keys = Keys::default();
                 for packet in some_of(&connection.packets).filter(|p| p.is_out == by_first_end) {
                     let p = &all[packet.index as usize];
                     keys.of(p.seq, p.len, p.ack, p.flags.0, p.tsval, |key, numbers| {
-                        entries.push((key, Entry { connection: number, by_first_end, numbers }));
+                        if !is_long || key.is_kept() {
+                            entries.push((key, Entry { connection: number, by_first_end, numbers }));
+                        }
                     });
                 }
                 // evenly spread: a recording may begin late, or end early
                 let step = entries.len().div_ceil(most).max(1);
+                let into = if is_long { &mut index.long } else { &mut index.short };
                 for (key, entry) in entries.drain(..).step_by(step) {
-                    index.insert(key, entry);
+                    into.insert(key, entry);
                 }
             }
         }
         index
-    }
-
-    fn insert(&mut self, key: Key, entry: Entry) {
-        let entries = self.entries.entry(key).or_default();
-        // one more than is looked at says that there are too many
-        if entries.len() <= MOST_ALIKE {
-            entries.push(entry);
-        }
     }
 
     /// The connections that a flow may be, the most probable ones.
@@ -119,8 +161,9 @@ impl<'a> Index<'a> {
                 continue;
             }
             keys[usize::from(is_out)].of(s.seq, s.len, s.ack, s.flags, s.tsval, |key, of_sample| {
-                let Some(entries) = self.entries.get(&key).filter(|e| e.len() <= MOST_ALIKE) else { return };
-                for e in entries {
+                let short = Some(&self.short).filter(|short| !short.all.is_empty());
+                let long = Some(&self.long).filter(|_| key.is_kept());
+                for e in short.into_iter().chain(long).flat_map(|entries| entries.of(key)) {
                     // the first end is the flow's own where both sent it, or both received it
                     let local = usize::from(e.by_first_end != is_out);
                     let owners = self.connections[e.connection as usize].owners;
