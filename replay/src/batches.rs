@@ -75,7 +75,8 @@ pub(crate) enum Error {
 /// What waits of a connection.
 #[derive(Debug, Default)]
 struct Waiting {
-    packets: Vec<(Packet, Owners)>,
+    /// Places of its packets.
+    packets: Vec<u32>,
     /// So many of these were in a batch before.
     context: usize,
     /// Of the last one.
@@ -106,6 +107,10 @@ pub(crate) struct Batcher<'a> {
     waiting: Vec<Option<(Ends, Waiting)>>,
     /// Places where none waits any more.
     free: Vec<usize>,
+    /// Packets that wait, and their owners; in the order of nothing.
+    packets: Vec<(Packet, Owners)>,
+    /// Places of packets that wait no more.
+    vacant: Vec<u32>,
     count: usize,
     /// Number of the last packet that was there when the batch before was made.
     last_made: u64,
@@ -132,6 +137,8 @@ impl<'a> Batcher<'a> {
             places: HashMap::new(),
             waiting: Vec::new(),
             free: Vec::new(),
+            packets: Vec::new(),
+            vacant: Vec::new(),
             count: 0,
             last_made: 0,
             tracks: HashMap::new(),
@@ -190,7 +197,16 @@ impl<'a> Batcher<'a> {
         if packet.flags.syn() {
             (of.fins, of.reset) = ([false; 2], false);
         }
-        of.packets.push((packet, owners));
+        of.packets.push(match self.vacant.pop() {
+            Some(at) => {
+                self.packets[at as usize] = (packet, owners);
+                at
+            }
+            None => {
+                self.packets.push((packet, owners));
+                self.packets.len() as u32 - 1
+            }
+        });
         self.count += 1;
     }
 
@@ -240,7 +256,8 @@ impl<'a> Batcher<'a> {
             let (own, kept_from) = self.parts(&of, share);
             if let Some(landmarks) = landmarks {
                 let mut tracks: HashMap<u32, Option<Track>> = HashMap::new();
-                for (i, (packet, owners)) in of.packets.iter().enumerate() {
+                for (i, &at) in of.packets.iter().enumerate() {
+                    let (packet, owners) = &self.packets[at as usize];
                     for (flow, is_out) in
                         owners.iter().zip([true, false]).filter_map(|(f, is_out)| Some(((*f)?, is_out)))
                     {
@@ -255,8 +272,8 @@ impl<'a> Batcher<'a> {
                     }
                 }
                 self.tracks.extend(tracks.into_iter().filter_map(|(flow, track)| Some((flow, track?))));
-                of.packets.drain(..kept_from);
             }
+            self.vacant.extend(of.packets.drain(..kept_from));
             match share {
                 Share::All => {
                     self.count -= kept_from;
@@ -285,15 +302,13 @@ impl<'a> Batcher<'a> {
 
     /// The packets of these, in the order of the capture.
     fn gather(&mut self, shares: &[(usize, Share)], begins: bool) -> Batch {
-        let waiting = |place: usize| self.waiting[place].as_ref().map(|(_, of)| of);
-        // number, place, position there, own
-        let mut order: Vec<(u64, u32, u32, bool)> = Vec::new();
+        // number, place, own
+        let mut order: Vec<(u64, u32, bool)> = Vec::new();
         for &(place, share) in shares {
-            let Some(of) = waiting(place) else { continue };
+            let Some((_, of)) = &self.waiting[place] else { continue };
             let (own, _) = self.parts(of, share);
-            let numbers =
-                of.packets.iter().zip(0..).map(|((p, _), i)| (p.number, place as u32, i as u32, own.contains(&i)));
-            order.extend(numbers);
+            let places = of.packets.iter().zip(0..);
+            order.extend(places.map(|(&at, i)| (self.packets[at as usize].0.number, at, own.contains(&i))));
         }
         order.sort_unstable();
         let mut batch = Batch {
@@ -306,12 +321,10 @@ impl<'a> Batcher<'a> {
             ends: self.done,
             read: self.read(),
         };
-        for (_, place, i, own) in order {
-            let Some((packet, owners)) = waiting(place as usize).and_then(|of| of.packets.get(i as usize)) else {
-                continue;
-            };
-            batch.packets.push(*packet);
-            batch.owners.push(*owners);
+        for (_, at, own) in order {
+            let (packet, owners) = self.packets[at as usize];
+            batch.packets.push(packet);
+            batch.owners.push(owners);
             batch.own.push(own);
         }
         if self.done {

@@ -267,7 +267,8 @@ impl View {
     /// Its rows, with the numbers that the capture has.
     pub(crate) fn rows(&self, flow: &FlowRow, all: &[Packet], clocks: &Clocks) -> (Vec<PacketRow>, Least) {
         let (mut rows, least) = rows(flow, &self.matched, all, &self.packets, clocks);
-        for (row, packet) in rows.iter_mut().zip(&self.packets) {
+        let shifted = rows.iter_mut().zip(&self.packets).filter(|_| self.shifts != Shifts::default());
+        for (row, packet) in shifted {
             let shifted = self.shifts.forth(&all[packet.index as usize], packet.is_out);
             (row.seq, row.ack) = (shifted.seq, shifted.ack);
         }

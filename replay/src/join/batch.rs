@@ -78,14 +78,9 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
             (flow, account(&context.flows[flow as usize], &of_flow, &packets, &clocks, coverage))
         })
         .collect();
-    let mut rows: Vec<PacketRow> = Vec::new();
-    let mut flows = Vec::with_capacity(accounts.len());
-    for (flow, account) in accounts {
-        let Account { rows: of_flow, least, outcomes, asked } = account;
-        rows.extend(of_flow);
-        flows.push(OfFlow { flow, least, outcomes, asked });
-    }
-    let rows = in_order(&rows, &packets, &batch.own);
+    let rows = in_order(&accounts, &packets, &batch.own);
+    let of_flow = |(flow, Account { least, outcomes, asked, .. })| OfFlow { flow, least, outcomes, asked };
+    let flows = accounts.into_iter().map(of_flow).collect();
     Ok(Found {
         rows,
         delays: telling,
@@ -99,9 +94,12 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
 }
 
 /// The rows of a batch's own packets, by frame number.
-fn in_order(rows: &[PacketRow], packets: &[Packet], own: &[bool]) -> Vec<PacketRow> {
+fn in_order(accounts: &[(u32, Account)], packets: &[Packet], own: &[bool]) -> Vec<PacketRow> {
     // a row is too long to be moved by every step of a sort
-    let mut order: Vec<_> = rows.iter().zip(0u32..).map(|(r, i)| (r.number, r.flow_id, !r.is_out, i)).collect();
+    let mut order: Vec<(u64, i64, bool, u32, u32)> = Vec::with_capacity(packets.len());
+    for ((_, account), at) in accounts.iter().zip(0..) {
+        order.extend(account.rows.iter().zip(0..).map(|(r, i)| (r.number, r.flow_id, !r.is_out, at, i)));
+    }
     order.sort_unstable();
     // packets are in this order, too; those whose numbers were shifted stand behind the captured ones
     let mut captured = packets.iter().zip(own).peekable();
@@ -109,7 +107,7 @@ fn in_order(rows: &[PacketRow], packets: &[Packet], own: &[bool]) -> Vec<PacketR
         while captured.next_if(|(p, _)| p.number < number).is_some() {}
         captured.peek().is_some_and(|(p, own)| p.number == number && **own)
     });
-    order.into_iter().map(|(.., i)| rows[i as usize]).collect()
+    order.into_iter().map(|(.., at, i)| accounts[at as usize].1.rows[i as usize]).collect()
 }
 
 /// So many stretches of a batch say how delays went.
