@@ -162,10 +162,10 @@ impl Replay<'_> {
     /// an ACK may have waited, been merged, or never come to TCP.
     fn sacked_bytes(&self, sample: &SampleRow, at: Edges) -> Option<u32> {
         let bytes = self.board.bytes(at.una, at.nxt).filter(|_| self.has_edges);
-        let Some((segments, counted)) = self.segments.zip(sample.sacked_out) else { return bytes };
-        match counted {
-            0 => Some(0).filter(|_| self.has_edges),
-            _ => bytes.filter(|_| segments.of(&self.board) == i64::from(counted)),
+        match (sample.sacked_out, self.segments) {
+            (Some(0), _) => Some(0).filter(|_| self.has_edges),
+            (Some(counted), Some(segments)) => bytes.filter(|_| segments.of(&self.board) == i64::from(counted)),
+            _ => bytes,
         }
     }
 

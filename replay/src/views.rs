@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use rayon::prelude::*;
 use tcpprobe_trace::join::{Outcome, PacketRow, Translation};
-use tcpprobe_trace::reader::{FlowRow, SampleRow};
+use tcpprobe_trace::reader::{FlowRow, Sacked, SampleRow};
 
 use crate::clocks::Clocks;
 use crate::copies;
@@ -112,9 +112,13 @@ impl Matching<'_> {
             let sacks = |p: &FlowPacket| !p.is_out && !all[p.index as usize].sack.is_empty();
             // of what was acknowledged before the capture began only the samples know
             let begins_late = packets.first().is_some_and(|p| !all[p.index as usize].flags.syn());
-            let is_sacked = begins_late || packets.iter().any(sacks);
+            let sacked = match packets.iter().any(sacks) {
+                true => Sacked::Segments,
+                false if begins_late => Sacked::Count,
+                false => Sacked::No,
+            };
             let asked = self.places.map_or(EVERY, |places| places.between(flow, all, &packets));
-            let samples = self.samples(flow, asked, is_sacked)?;
+            let samples = self.samples(flow, asked, sacked)?;
             let mut matched = match_flow(self.row(flow), samples, all, &packets, self.copies);
             let (own, found) = incarnations::own(&matched.samples, all, &packets, &matched.found);
             let (packets, found) = (own.into_owned(), found.into_owned());
@@ -130,9 +134,9 @@ impl Matching<'_> {
         &self.flows[flow as usize]
     }
 
-    /// The samples of a flow between two ids; `is_sacked`: also what its peer selectively acknowledged.
-    fn samples(&self, flow: u32, (first, last): (i64, i64), is_sacked: bool) -> tcpprobe_trace::Result<Samples> {
-        let rows = self.readers.read(|reader| reader.samples_between(self.row(flow).id, first, last, is_sacked))?;
+    /// The samples of a flow between two ids.
+    fn samples(&self, flow: u32, (first, last): (i64, i64), sacked: Sacked) -> tcpprobe_trace::Result<Samples> {
+        let rows = self.readers.read(|reader| reader.samples_between(self.row(flow).id, first, last, sacked))?;
         Ok(Samples { rows, begins: first == i64::MIN, ends: last == i64::MAX })
     }
 
@@ -152,9 +156,9 @@ impl Matching<'_> {
             .flat_map_iter(|v| search.fits(v.flow, self.row(v.flow), &v.matched.samples, shown[&v.flow]))
             .collect();
         let (absent, flows_left_out) = self.absent(all, &shown)?;
-        let of_absent = absent
-            .par_iter()
-            .map(|&flow| Ok(search.fits(flow, self.row(flow), &self.samples(flow, EVERY, false)?.rows, Shown::Not)));
+        let of_absent = absent.par_iter().map(|&flow| {
+            Ok(search.fits(flow, self.row(flow), &self.samples(flow, EVERY, Sacked::No)?.rows, Shown::Not))
+        });
         let of_absent: tcpprobe_trace::Result<Vec<_>> = of_absent.collect();
         fits.extend(of_absent?.into_iter().flatten());
         let (mut found, undecided) = search.decide(fits);

@@ -93,7 +93,7 @@ pub struct SampleRow {
     /// How many bytes cwnd allows in flight (`snd_cwnd` full segments of `mss`), in Open, Disorder and CWR. Read only of
     /// flows of which changes alone were sampled: up to the next sample it is known to stay.
     pub cwnd_bytes: Option<u32>,
-    /// Segments that the peer has selectively acknowledged. Read where it is asked for.
+    /// Segments that the peer has selectively acknowledged. Read where it is asked for ([`Sacked`]).
     pub sacked_out: Option<u32>,
     /// Bytes of a full segment. As above.
     pub mss: Option<u32>,
@@ -101,6 +101,18 @@ pub struct SampleRow {
 
 /// `ca_state` from which on the kernel holds segments for lost (`TCP_CA_Recovery`).
 const RECOVERY: i64 = 3;
+
+/// What is read of what the peer has selectively acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sacked {
+    /// Nothing: it costs time.
+    #[default]
+    No,
+    /// How many segments; [`SampleRow::mss`] only if there are any.
+    Count,
+    /// How many segments, and how long these are.
+    Segments,
+}
 
 /// A trace opened for reading.
 pub struct TraceReader {
@@ -182,15 +194,14 @@ impl TraceReader {
 
     /// The samples of a flow by serial.
     pub fn samples(&self, flow_id: i64) -> Result<Vec<SampleRow>> {
-        self.samples_between(flow_id, i64::MIN, i64::MAX, false)
+        self.samples_between(flow_id, i64::MIN, i64::MAX, Sacked::No)
     }
 
-    /// The samples of a flow whose ids are in a range, both ends included, by serial. `sacked`: also what is selectively
-    /// acknowledged, which is worth its time only where the peer does so.
+    /// The samples of a flow whose ids are in a range, both ends included, by serial.
     ///
     /// # Errors
     /// The trace cannot be read, or is damaged.
-    pub fn samples_between(&self, flow_id: i64, first_id: i64, last_id: i64, sacked: bool) -> Result<Vec<SampleRow>> {
+    pub fn samples_between(&self, flow_id: i64, first_id: i64, last_id: i64, sacked: Sacked) -> Result<Vec<SampleRow>> {
         let mut chunk = self.chunk(flow_id, first_id, last_id, sacked)?;
         // the writer keeps this order; a trace of someone else may not
         if !chunk.samples.is_sorted_by_key(|s: &SampleRow| s.serial) {

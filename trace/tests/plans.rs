@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use tcpprobe_trace::clock::Anchor;
 use tcpprobe_trace::fields::index;
-use tcpprobe_trace::reader::{SampleRow, TraceReader};
+use tcpprobe_trace::reader::{Sacked, SampleRow, TraceReader};
 use tcpprobe_trace::sample::{Family, Flow, Kind, Phase, Sample, Segment, State};
 use tcpprobe_trace::writer::{SessionEnd, SessionStart, SessionWriter};
 
@@ -124,14 +124,14 @@ fn parts_of_a_flow_are_the_whole() {
         let ids: Vec<i64> = whole.iter().map(|s| s.id).collect();
         for of in [1, 500, ids.len()] {
             for (part, rows) in ids.chunks(of).zip(whole.chunks(of)) {
-                let read = reader.samples_between(flow.id, part[0], part[part.len() - 1], false).unwrap();
+                let read = reader.samples_between(flow.id, part[0], part[part.len() - 1], Sacked::No).unwrap();
                 // rounds of the peer's numbers are counted from the first sample that was read
                 let alike = |s: &SampleRow| SampleRow { rcv_position: s.rcv_position.map(|p| p % (1 << 32)), ..*s };
                 assert!(read.iter().map(alike).eq(rows.iter().map(alike)));
             }
         }
-        assert_eq!(reader.samples_between(flow.id, i64::MIN, ids[0] - 1, false).unwrap(), []);
-        assert_eq!(reader.samples_between(flow.id, ids[ids.len() - 1] + 1, i64::MAX, false).unwrap(), []);
+        assert_eq!(reader.samples_between(flow.id, i64::MIN, ids[0] - 1, Sacked::No).unwrap(), []);
+        assert_eq!(reader.samples_between(flow.id, ids[ids.len() - 1] + 1, i64::MAX, Sacked::No).unwrap(), []);
     }
 }
 
@@ -146,7 +146,7 @@ fn landmarks_are_samples_of_their_flows_in_order() {
     assert!((expected / 2..=expected * 2).contains(&(found.len() as u64)), "{} of {expected}", found.len());
     assert!(found.is_sorted_by_key(|(_, s)| s.id));
     for (flow, mark) in found {
-        let own = reader.samples_between(flow, mark.id, mark.id, false).unwrap();
+        let own = reader.samples_between(flow, mark.id, mark.id, Sacked::No).unwrap();
         assert_eq!(own, [mark]);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{channel, sync_channel};
 
 use tcpprobe_trace::join::{CaptureRow, Outcome, Unjoined};
-use tcpprobe_trace::reader::{FlowRow, SessionRow, TraceReader};
+use tcpprobe_trace::reader::{FlowRow, Sacked, SessionRow, TraceReader};
 
 use super::batch::{self, Found};
 use super::ledger::Ledger;
@@ -186,7 +186,7 @@ fn beyond(
             let ids = context.landmarks()?.ids(flow).filter(|i| (from..to).contains(i)).step_by(AT_ONCE).skip(1);
             for until in ids.chain([to]).collect::<Vec<_>>() {
                 let mut packetless = Vec::new();
-                let samples = reader.samples_between(id, from, until, false)?;
+                let samples = reader.samples_between(id, from, until, Sacked::No)?;
                 ledger.add_samples(id, outcomes_beyond(&samples, clocks, coverage).into_iter(), &mut packetless);
                 take(Part { packets: Vec::new(), packetless })?;
                 from = until.saturating_add(1);

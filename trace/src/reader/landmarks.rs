@@ -32,7 +32,7 @@ impl TraceReader {
         let flow_at = runs.column_count() - 1;
         let mut rows = runs.query([]).map_err(&err)?;
         let mut tables = None;
-        let mut found = Chunk { samples: Vec::new(), rcv_laps: Vec::new() };
+        let mut found = Chunk::new();
         while let Some(row) = rows.next().map_err(&err)? {
             let run = Run::read(row).map_err(&err)?;
             let flow_id: i64 = row.get(flow_at).map_err(&err)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::Row;
 
 use super::rows::{Of, Rows};
-use super::{RECOVERY, SampleRow, TraceReader};
+use super::{RECOVERY, Sacked, SampleRow, TraceReader};
 use crate::Result;
 use crate::clock::TIMES_NS;
 use crate::layout::{BASES, Bases, SAMPLE_COLUMNS, Stored};
@@ -18,6 +18,22 @@ pub(super) struct Chunk {
     pub(super) samples: Vec<SampleRow>,
     /// How often `rcv_nxt` went round unseen before each.
     pub(super) rcv_laps: Vec<i64>,
+    named: Vec<Named>,
+}
+
+impl Chunk {
+    pub(super) fn new() -> Chunk {
+        Chunk { samples: Vec::new(), rcv_laps: Vec::new(), named: Vec::new() }
+    }
+}
+
+/// The row of `ack_rows` that a sample names.
+struct Named {
+    /// Position of the sample.
+    sample: usize,
+    ack_id: i64,
+    /// What the row names is this far behind its own distance.
+    seldom_id: i64,
 }
 
 /// A row of `sample_runs`.
@@ -40,8 +56,8 @@ pub(super) struct Clocks {
 pub(super) struct With {
     /// `cwnd_bytes`.
     windows: bool,
-    /// `sacked_out` and `mss`.
-    sacked: bool,
+    /// `sacked_out`, and `mss` along with it.
+    sacked: Sacked,
 }
 
 /// What next to no sample has.
@@ -75,9 +91,9 @@ pub(super) fn run_columns() -> String {
 
 impl TraceReader {
     /// The samples of a flow from an id to another, as they were written, which is by serial.
-    pub(super) fn chunk(&self, flow_id: i64, first_id: i64, last_id: i64, sacked: bool) -> Result<Chunk> {
+    pub(super) fn chunk(&self, flow_id: i64, first_id: i64, last_id: i64, sacked: Sacked) -> Result<Chunk> {
         let err = failed(&self.path, "cannot read the samples");
-        let mut chunk = Chunk { samples: Vec::new(), rcv_laps: Vec::new() };
+        let mut chunk = Chunk::new();
         let mut statement = self
             .db
             .prepare_cached(
@@ -112,6 +128,9 @@ impl TraceReader {
             self.run(tables, &run, clocks, (first_id, last_id), with, &mut chunk)?;
             done = Some(run.last_id);
         }
+        if let Some(tables) = &mut tables {
+            tables.state(std::mem::take(&mut chunk.named), with, &mut chunk.samples)?;
+        }
         Ok(chunk)
     }
 
@@ -140,20 +159,17 @@ impl TraceReader {
     ) -> Result<()> {
         let (first, last) = (run.first_id.max(first_id), run.last_id.min(last_id));
         let mut rare = self.rare(first, last)?;
-        // of the samples that name them, the ids of rows of `ack_rows`
-        let mut named = Vec::new();
         tables.samples.between((first, last), |id, columns: &[Option<i64>; SAMPLE_COLUMNS.len()]| {
             let stored = Stored::new(&run.bases, columns);
             let rare = rare.remove(&id).unwrap_or_default();
-            if with.windows || with.sacked || matches!(stored.what, Some((Kind::State, _))) {
+            if with.windows || with.sacked != Sacked::No || matches!(stored.what, Some((Kind::State, _))) {
                 let ack_id = run.bases.ack_id.wrapping_add(columns[ACK_OFF].unwrap_or(0));
-                named.push((ack_id, into.samples.len()));
+                into.named.push(Named { sample: into.samples.len(), ack_id, seldom_id: run.bases.seldom_id });
             }
             into.samples.push(self.sample(id, &stored, rare, run, clocks)?);
             into.rcv_laps.push(rare.rcv_laps);
             Ok(())
-        })?;
-        tables.state(run, named, with, &mut into.samples)
+        })
     }
 
     /// What the samples from an id to another have of `rare_rows`, by id.
@@ -206,22 +222,30 @@ impl TraceReader {
 }
 
 impl Tables<'_> {
-    /// Adds what the rows say that samples name: ids of `ack_rows`, each with its sample's position.
-    fn state(&mut self, run: &Run, named: Vec<(i64, usize)>, with: With, samples: &mut [SampleRow]) -> Result<()> {
+    /// Adds what the rows say that samples name.
+    fn state(&mut self, named: Vec<Named>, with: With, samples: &mut [SampleRow]) -> Result<()> {
         if named.is_empty() {
             return Ok(());
         }
         let mut seldom = Vec::with_capacity(named.len());
         let (mut cwnds, snd_cwnd, sacked_out) = (BTreeMap::new(), self.snd_cwnd, self.sacked_out);
-        self.acks.with_ids(named, |at, columns: &[Option<i64>; OF_ACKS]| {
-            seldom.push((run.bases.seldom_id.wrapping_add(columns[SELDOM_OFF].unwrap_or(0)), at));
+        let mut any_sacked = with.sacked == Sacked::Segments;
+        let ids = named.iter().map(|n| n.ack_id).zip(0..).collect();
+        self.acks.with_ids(ids, |i, columns: &[Option<i64>; OF_ACKS]| {
+            let Named { sample, seldom_id, .. } = named[i];
+            seldom.push((seldom_id.wrapping_add(columns[SELDOM_OFF].unwrap_or(0)), sample));
             if with.windows {
-                cwnds.extend(columns[snd_cwnd].map(|cwnd| (at, cwnd)));
+                cwnds.extend(columns[snd_cwnd].map(|cwnd| (sample, cwnd)));
             }
-            if with.sacked {
-                samples[at].sacked_out = columns[sacked_out].and_then(|n| u32::try_from(n).ok());
+            if with.sacked != Sacked::No {
+                let sacked = columns[sacked_out].and_then(|n| u32::try_from(n).ok());
+                any_sacked |= sacked.is_some_and(|n| n > 0);
+                samples[sample].sacked_out = sacked;
             }
         })?;
+        if !any_sacked && !with.windows {
+            seldom.retain(|&(_, at)| samples[at].kind == Kind::State);
+        }
         self.seldom.with_ids(seldom, |at, columns: &[Option<i64>; OF_SELDOM]| {
             let (sample, mss) = (&mut samples[at], columns[self.mss]);
             if sample.kind == Kind::State {
@@ -231,7 +255,7 @@ impl Tables<'_> {
                 let bytes = cwnds.get(&at).zip(mss).and_then(|(cwnd, mss)| cwnd.checked_mul(mss));
                 sample.cwnd_bytes = bytes.and_then(|b| u32::try_from(b).ok()).filter(|&b| b > 0);
             }
-            if with.sacked {
+            if any_sacked {
                 sample.mss = mss.and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
             }
         })
