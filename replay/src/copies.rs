@@ -41,7 +41,8 @@ type Looks = (bool, u32, u32, u32, u16, Option<u32>, Option<u32>, Option<u16>);
 pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], usual: bool) -> Vec<u32> {
     // first number, length, acknowledgment number of each packet of a sample, and which one of it was before
     let mut of_samples: Vec<((u32, u32, u32), Option<usize>)> = Vec::new();
-    let mut latest: HashMap<u32, usize> = HashMap::new();
+    let mut latest: Vec<Option<usize>> =
+        vec![None; found.iter().filter_map(|f| f.sample()).max().map_or(0, |s| s as usize + 1)];
     let mut unsampled: HashMap<Looks, Vec<Vec<&Packet>>> = HashMap::new();
     let mut number = Vec::with_capacity(packets.len());
     for (packet, f) in packets.iter().zip(found) {
@@ -54,7 +55,7 @@ pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], us
                     // a byte of one transmission is seen again
                     _ => p.seq.wrapping_sub(seq) < of,
                 };
-                let before = latest.insert(s, of_samples.len());
+                let before = latest[s as usize].replace(of_samples.len());
                 of_samples.push(((p.seq, len, p.ack), before));
                 let seen = std::iter::successors(before, |&at| of_samples[at].1);
                 seen.filter(|&at| same(&of_samples[at].0)).count() as u32

@@ -3,7 +3,6 @@
 //!
 //! Owns how the identification of a piece follows from that of the segment it was cut from. Must not know time.
 
-use crate::hash::HashSet;
 use crate::matching::Sighting;
 
 /// What the identifications of a packet and of a sample's first packet say.
@@ -26,9 +25,15 @@ const LEAST_BYTES: i64 = 64;
 
 /// Does a sender count its identifications up? Then one of 0 is of a socket that does not.
 pub(crate) fn are_counted(packets: &[Sighting]) -> bool {
-    let ids: HashSet<u16> = packets.iter().filter_map(|p| p.ip_id.filter(|&i| i != 0)).collect();
+    let ids = distinct(packets.iter().filter_map(|p| p.ip_id.filter(|&i| i != 0)).collect());
     let zeros = packets.iter().filter(|p| p.ip_id == Some(0)).count();
-    ids.len() > 2 && ids.len() > zeros
+    ids > 2 && ids > zeros
+}
+
+fn distinct(mut ids: Vec<u16>) -> usize {
+    ids.sort_unstable();
+    ids.dedup();
+    ids.len()
 }
 
 /// For each transmission of a sender how many identifications there are up to its next one's: so many packets it was cut
@@ -57,8 +62,8 @@ pub(crate) fn are_telling<'a>(
     is_out: bool,
 ) -> bool {
     let ids: Vec<u16> = samples.iter().filter_map(|s| s.ip_id.filter(|&i| i != 0)).collect();
-    let distinct = ids.iter().collect::<HashSet<_>>().len();
-    if ids.is_empty() || distinct * 2 < ids.len().min(1 << 15) {
+    let count = ids.len();
+    if ids.is_empty() || distinct(ids) * 2 < count.min(1 << 15) {
         return false;
     }
     let (mut same, mut other) = (0u64, 0u64);

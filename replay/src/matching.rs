@@ -163,6 +163,10 @@ pub(crate) fn match_direction(matcher: &Matcher<'_>, usual: &UsualDelays) -> Vec
             match candidates {
                 [] if matcher.candidates.beyond.contains(&p) => Found::Nothing(Reason::Ambiguous),
                 [] => Found::Nothing(Reason::NotSampled),
+                // of what was sent its own number is proof enough, whatever else there is
+                [only] if matcher.is_out && matcher.kinship(&packets[p as usize], *only) == Kinship::Same => {
+                    matcher.verdict(p, *only)
+                }
                 [only] => {
                     matcher.rivals(p, candidates, &mut rivals);
                     matcher.lone(p, *only, &rivals, usual)

@@ -54,9 +54,13 @@ pub(crate) fn rebuild(
     flow: &FlowRow,
     copies: &[u32],
 ) -> Vec<Known> {
+    let has_edges = samples.iter().any(|s| s.snd_nxt.is_some() && s.snd_una.is_some());
+    if is_plain(samples, all, packets, found) {
+        let sacked_bytes = Some(0).filter(|_| has_edges);
+        return vec![Known { sacked_bytes, ..Known::default() }; packets.len()];
+    }
     let mut known = vec![Known::default(); packets.len()];
     let edges = edges_of(samples);
-    let has_edges = samples.iter().any(|s| s.snd_nxt.is_some() && s.snd_una.is_some());
     let Some(&begin) = edges.first() else { return known };
     let echoes = Echoes::new(begin.una, begin.nxt, all, packets);
     let mut firsts = copies::firsts(all, packets, copies);
@@ -111,6 +115,16 @@ pub(crate) fn rebuild(
         known[i] = known[first];
     }
     known
+}
+
+/// Has every packet its sample, and was nothing selectively acknowledged? Then there is nothing to replay.
+fn is_plain(samples: &[SampleRow], all: &[Packet], packets: &[FlowPacket], found: &[Found]) -> bool {
+    let of = |packet: &FlowPacket| &all[packet.index as usize];
+    // of what was outstanding before the capture began only samples know
+    let begins = packets.first().is_some_and(|packet| of(packet).flags.syn());
+    let nothing = |s: &SampleRow| s.sacked_out.map_or(begins, |n| n == 0);
+    let says_nothing = |packet: &FlowPacket| of(packet).sack.is_empty() && of(packet).sack.complete();
+    found.iter().all(|f| f.sample().is_some()) && samples.iter().all(nothing) && packets.iter().all(says_nothing)
 }
 
 /// The edges at each sample, unwrapped; `bytes_sent` bridges what samples are missing, retransmissions left aside.

@@ -1,7 +1,5 @@
 //! One batch of a capture, joined: its rows, and what it tells of the whole.
 
-use std::collections::BTreeMap;
-
 use rayon::prelude::*;
 use tcpprobe_trace::join::{Outcome, PacketRow, Translation};
 
@@ -9,6 +7,7 @@ use super::driver::Context;
 use crate::batches::Batch;
 use crate::clocks::{Clocks, Delay};
 use crate::copies;
+use crate::hash::{HashMap, HashMapExt as _};
 use crate::packet::Packet;
 use crate::reconstruct::Least;
 use crate::sightings::FlowPacket;
@@ -48,7 +47,7 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
         false => Some(Places { landmarks: context.landmarks()?, tracks: &batch.tracks, shown: &batch.shown }),
     };
     let mut packets = batch.packets;
-    let mut dealt: BTreeMap<u32, Vec<FlowPacket>> = BTreeMap::new();
+    let mut dealt: HashMap<u32, Vec<FlowPacket>> = HashMap::new();
     for (owners, index) in batch.owners.iter().zip(0u32..) {
         for (flow, is_out) in owners.iter().zip([true, false]) {
             if let Some(flow) = flow {
@@ -56,6 +55,8 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
             }
         }
     }
+    let mut dealt: Vec<(u32, Vec<FlowPacket>)> = dealt.into_iter().collect();
+    dealt.sort_unstable_by_key(|d| d.0);
     let copies = copies::are_usual(&packets);
     let matching = Matching {
         readers: &context.readers,
@@ -65,7 +66,7 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
         own: &batch.own,
         places,
     };
-    let mut views = matching.by_address(&packets, dealt.into_iter().collect())?;
+    let mut views = matching.by_address(&packets, dealt)?;
     let translated = matching.translate(&mut packets, &mut views)?;
     let delays: Vec<Delay> = views.par_iter().flat_map_iter(|v| v.matched.delays(&packets, &v.packets)).collect();
     let telling = if whole { Vec::new() } else { telling(&delays) };
