@@ -5,6 +5,7 @@
 //! batch follows from the capture alone. Owns the gathering; must not know how a batch is joined.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use tcpprobe_trace::reader::SampleRow;
 
@@ -63,6 +64,28 @@ pub(crate) struct Batch {
     pub(crate) read: ReadSummary,
 }
 
+/// Memory of batches that are done, for those that come: pages that are new cost as much as what is written to them.
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
+    of: Mutex<Vec<(Vec<Packet>, Vec<Owners>, Vec<bool>)>>,
+}
+
+impl Spare {
+    /// Keeps the memory of a batch.
+    pub(crate) fn give(&self, packets: Vec<Packet>, owners: Vec<Owners>, own: Vec<bool>) {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner).push((packets, owners, own));
+    }
+
+    fn take(&self) -> (Vec<Packet>, Vec<Owners>, Vec<bool>) {
+        let (mut packets, mut owners, mut own) =
+            self.of.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        packets.clear();
+        owners.clear();
+        own.clear();
+        (packets, owners, own)
+    }
+}
+
 /// What may stop the reading.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -100,6 +123,7 @@ pub(crate) struct Batcher<'a> {
     dealer: Dealer<'a>,
     shared: HashMap<u32, Vec<SampleRow>>,
     batching: Batching,
+    spare: &'a Spare,
     /// What is read when the capture turns out to have more than one batch.
     landmarks: Box<dyn FnMut() -> tcpprobe_trace::Result<&'a Landmarks> + Send + 'a>,
     /// By addresses, the lower one first.
@@ -126,6 +150,7 @@ impl<'a> Batcher<'a> {
         dealer: Dealer<'a>,
         shared: HashMap<u32, Vec<SampleRow>>,
         batching: Batching,
+        spare: &'a Spare,
         landmarks: Box<dyn FnMut() -> tcpprobe_trace::Result<&'a Landmarks> + Send + 'a>,
     ) -> Batcher<'a> {
         Batcher {
@@ -133,6 +158,7 @@ impl<'a> Batcher<'a> {
             dealer,
             shared,
             batching,
+            spare,
             landmarks,
             places: HashMap::new(),
             waiting: Vec::new(),
@@ -311,10 +337,14 @@ impl<'a> Batcher<'a> {
             order.extend(places.map(|(&at, i)| (self.packets[at as usize].0.number, at, own.contains(&i))));
         }
         order.sort_unstable();
+        let (mut packets, mut owners, mut own) = self.spare.take();
+        packets.reserve(order.len());
+        owners.reserve(order.len());
+        own.reserve(order.len());
         let mut batch = Batch {
-            packets: Vec::with_capacity(order.len()),
-            owners: Vec::with_capacity(order.len()),
-            own: Vec::with_capacity(order.len()),
+            packets,
+            owners,
+            own,
             tracks: HashMap::new(),
             shown: if self.done { Vec::new() } else { self.shown.clone() },
             begins,

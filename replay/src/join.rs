@@ -107,6 +107,6 @@ pub fn join_in_parts(
         shared.insert(flow, reader.samples(flows[flow as usize].id)?);
     }
     let context = Context::new(trace, capture, &flows, &reader.sessions()?);
-    let batcher = Batcher::new(source, dealer, shared, batching, Box::new(|| context.landmarks()));
+    let batcher = Batcher::new(source, dealer, shared, batching, &context.spare, Box::new(|| context.landmarks()));
     driver::run(&context, &reader, batcher, &mut take)
 }

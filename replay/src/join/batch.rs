@@ -82,6 +82,7 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
     let rows = in_order(&accounts, &packets, &batch.own);
     let of_flow = |(flow, Account { least, outcomes, asked, .. })| OfFlow { flow, least, outcomes, asked };
     let flows = accounts.into_iter().map(of_flow).collect();
+    context.spare.give(packets, batch.owners, batch.own);
     Ok(Found {
         rows,
         delays: telling,

@@ -12,7 +12,7 @@ use tcpprobe_trace::reader::{FlowRow, Sacked, SessionRow, TraceReader};
 use super::batch::{self, Found};
 use super::ledger::Ledger;
 use super::{Error, Joined, Part};
-use crate::batches::{Batch, Batcher};
+use crate::batches::{Batch, Batcher, Spare};
 use crate::capture::ReadSummary;
 use crate::clocks::Clocks;
 use crate::hash::{HashMap, HashSet};
@@ -32,6 +32,7 @@ pub(super) struct Context<'a> {
     /// What the recording missed of this capture, if it is its own.
     dropped: Option<u64>,
     landmarks: OnceLock<Landmarks>,
+    pub(super) spare: Spare,
 }
 
 impl<'a> Context<'a> {
@@ -46,6 +47,7 @@ impl<'a> Context<'a> {
             capture,
             dropped,
             landmarks: OnceLock::new(),
+            spare: Spare::default(),
         }
     }
 
