@@ -33,22 +33,37 @@ impl<'a> Readers<'a> {
     }
 }
 
-/// How many samples of segments each flow has: read when it is asked for first, as all of a trace must be read for it.
+/// How many samples each flow has: read when it is asked for first.
 #[derive(Default)]
 pub(crate) struct Counts {
-    by_flow: OnceLock<HashMap<i64, u64>>,
+    segments: OnceLock<HashMap<i64, u64>>,
+    all: OnceLock<HashMap<i64, u64>>,
 }
 
 impl Counts {
-    /// Of a flow by its id.
+    /// Samples of segments, of a flow by its id. All of a trace must be read for it.
     pub(crate) fn of(&self, readers: &Readers<'_>, flow_id: i64) -> Result<u64> {
-        let known = match self.by_flow.get() {
-            Some(known) => known,
-            None => {
-                let read = readers.read(TraceReader::samples_by_flow)?.into_iter().collect();
-                self.by_flow.get_or_init(|| read)
-            }
-        };
-        Ok(known.get(&flow_id).copied().unwrap_or(0))
+        known(&self.segments, readers, TraceReader::samples_by_flow, flow_id)
     }
+
+    /// Samples of any kind.
+    pub(crate) fn most(&self, readers: &Readers<'_>, flow_id: i64) -> Result<u64> {
+        known(&self.all, readers, TraceReader::most_samples_by_flow, flow_id)
+    }
+}
+
+fn known(
+    counts: &OnceLock<HashMap<i64, u64>>,
+    readers: &Readers<'_>,
+    read: impl FnOnce(&TraceReader) -> Result<Vec<(i64, u64)>>,
+    flow_id: i64,
+) -> Result<u64> {
+    let known = match counts.get() {
+        Some(known) => known,
+        None => {
+            let read = readers.read(read)?.into_iter().collect();
+            counts.get_or_init(|| read)
+        }
+    };
+    Ok(known.get(&flow_id).copied().unwrap_or(0))
 }

@@ -9,6 +9,7 @@ mod agreement;
 mod choice;
 mod connections;
 mod index;
+mod signatures;
 
 use std::net::SocketAddr;
 
@@ -23,6 +24,8 @@ use agreement::agreement;
 use choice::{Choice, Fit, choose};
 use connections::{Connection, connections};
 use index::Index;
+
+pub(crate) use signatures::Signatures;
 
 /// Flags of segments at whose ends an application's write, or the stream itself, begins or ends.
 const MARK: u16 = TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::PSH.0;
@@ -172,6 +175,11 @@ impl<'a> Search<'a> {
             Some(Fit { flow, candidate, proof, segments: agreement.segments, untranslated })
         };
         self.index.candidates(flow, samples).into_iter().filter_map(fit).collect()
+    }
+
+    /// May some connection be the flow with this signature?
+    fn knows(&self, signature: &[u32]) -> bool {
+        self.index.has_some(signature)
     }
 
     /// The flows that were found, by position, and the positions of connections that are one of several.

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use rayon::prelude::*;
 use tcpprobe_trace::join::{Outcome, PacketRow, Translation};
-use tcpprobe_trace::reader::{FlowRow, Sacked, SampleRow};
+use tcpprobe_trace::reader::{FlowRow, Part, Sacked, SampleRow};
 
 use crate::clocks::Clocks;
 use crate::copies;
@@ -21,7 +21,7 @@ use crate::readers::{Counts, Readers};
 use crate::reconstruct::{Least, Matched, Samples, match_flow, rows};
 use crate::sightings::{FlowPacket, serves};
 use crate::tracks::{Landmarks, Track};
-use crate::translation::{self, Search, Shifts, Shown};
+use crate::translation::{self, Search, Shifts, Shown, Signatures};
 
 /// Flows that lived farther than this from a capture are not looked for in it: no clock is set as wrong by accident.
 const ANOTHER_DAY_NS: i64 = 26 * 3_600_000_000_000;
@@ -60,6 +60,7 @@ pub(crate) struct Matching<'a> {
     pub(crate) readers: &'a Readers<'a>,
     pub(crate) flows: &'a [FlowRow],
     pub(crate) counts: &'a Counts,
+    pub(crate) signatures: &'a Signatures,
     /// Does the capture show packets more than once?
     pub(crate) copies: bool,
     /// Which of the packets are the batch's own.
@@ -94,6 +95,29 @@ impl Places<'_> {
     }
 }
 
+/// A flow's packets, and how the capture's numbers differ from its own.
+type Dealt = (u32, Vec<FlowPacket>, Shifts);
+
+/// So much is read and matched at once.
+const TOGETHER: usize = 512;
+
+/// Neighbours together, until there is enough of them.
+pub(crate) fn together<T>(each: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let (mut groups, mut sum): (Vec<Vec<T>>, usize) = (Vec::new(), 0);
+    for one in each {
+        let of_one = size(&one).max(1);
+        match groups.last_mut().filter(|_| sum < TOGETHER) {
+            Some(group) => group.push(one),
+            None => {
+                groups.push(vec![one]);
+                sum = 0;
+            }
+        }
+        sum += of_one;
+    }
+    groups
+}
+
 /// All samples of a flow.
 const EVERY: (i64, i64) = (i64::MIN, i64::MAX);
 
@@ -107,37 +131,41 @@ impl Matching<'_> {
         self.views(all, dealt.into_iter().map(|(flow, packets)| (flow, packets, Shifts::default())).collect())
     }
 
-    fn views(&self, all: &[Packet], dealt: Vec<(u32, Vec<FlowPacket>, Shifts)>) -> tcpprobe_trace::Result<Vec<View>> {
-        let each = dealt.into_par_iter().map(|(flow, packets, shifts)| {
-            let sacks = |p: &FlowPacket| !p.is_out && !all[p.index as usize].sack.is_empty();
-            // of what was acknowledged before the capture began only the samples know
-            let begins_late = packets.first().is_some_and(|p| !all[p.index as usize].flags.syn());
-            let sacked = match packets.iter().any(sacks) {
-                true => Sacked::Segments,
-                false if begins_late => Sacked::Count,
-                false => Sacked::No,
-            };
-            let asked = self.places.map_or(EVERY, |places| places.between(flow, all, &packets));
-            let samples = self.samples(flow, asked, sacked)?;
-            let mut matched = match_flow(self.row(flow), samples, all, &packets, self.copies);
-            let (own, found) = incarnations::own(&matched.samples, all, &packets, &matched.found);
-            let (packets, found) = (own.into_owned(), found.into_owned());
-            matched.found = found;
-            Ok(View { flow, packets, matched, shifts, asked })
+    fn views(&self, all: &[Packet], dealt: Vec<Dealt>) -> tcpprobe_trace::Result<Vec<View>> {
+        let groups = together(dealt, |(_, packets, _)| packets.len()).into_par_iter().map(|group| {
+            let parts: Vec<Part<'_>> = group.iter().map(|(flow, packets, _)| self.part(*flow, all, packets)).collect();
+            let samples = self.readers.read(|reader| reader.samples_of(&parts))?;
+            let views = group.into_iter().zip(parts).zip(samples).map(|(((flow, packets, shifts), part), rows)| {
+                let asked = part.ids;
+                let samples = Samples { rows, begins: asked.0 == i64::MIN, ends: asked.1 == i64::MAX };
+                let mut matched = match_flow(self.row(flow), samples, all, &packets, self.copies);
+                let (own, found) = incarnations::own(&matched.samples, all, &packets, &matched.found);
+                let (packets, found) = (own.into_owned(), found.into_owned());
+                matched.found = found;
+                View { flow, packets, matched, shifts, asked }
+            });
+            Ok(views.filter(|v| !v.packets.is_empty()).collect::<Vec<_>>())
         });
-        let mut views: Vec<View> = each.collect::<tcpprobe_trace::Result<_>>()?;
-        views.retain(|v| !v.packets.is_empty());
-        Ok(views)
+        let groups: tcpprobe_trace::Result<Vec<Vec<View>>> = groups.collect();
+        Ok(groups?.into_iter().flatten().collect())
+    }
+
+    /// The samples that these packets of a flow need.
+    fn part(&self, flow: u32, all: &[Packet], packets: &[FlowPacket]) -> Part<'_> {
+        let sacks = |p: &FlowPacket| !p.is_out && !all[p.index as usize].sack.is_empty();
+        // of what was acknowledged before the capture began only the samples know
+        let begins_late = packets.first().is_some_and(|p| !all[p.index as usize].flags.syn());
+        let sacked = match packets.iter().any(sacks) {
+            true => Sacked::Segments,
+            false if begins_late => Sacked::Count,
+            false => Sacked::No,
+        };
+        let ids = self.places.map_or(EVERY, |places| places.between(flow, all, packets));
+        Part { flow: self.row(flow), ids, sacked }
     }
 
     fn row(&self, flow: u32) -> &FlowRow {
         &self.flows[flow as usize]
-    }
-
-    /// The samples of a flow between two ids.
-    fn samples(&self, flow: u32, (first, last): (i64, i64), sacked: Sacked) -> tcpprobe_trace::Result<Samples> {
-        let rows = self.readers.read(|reader| reader.samples_between(self.row(flow).id, first, last, sacked))?;
-        Ok(Samples { rows, begins: first == i64::MIN, ends: last == i64::MAX })
     }
 
     /// Looks for flows under other addresses and numbers. Packets whose numbers were shifted are added to the capture's
@@ -155,9 +183,13 @@ impl Matching<'_> {
             .par_iter()
             .flat_map_iter(|v| search.fits(v.flow, self.row(v.flow), &v.matched.samples, shown[&v.flow]))
             .collect();
-        let (absent, flows_left_out) = self.absent(all, &shown)?;
-        let of_absent = absent.par_iter().map(|&flow| {
-            Ok(search.fits(flow, self.row(flow), &self.samples(flow, EVERY, Sacked::No)?.rows, Shown::Not))
+        let (absent, flows_left_out) = self.absent(all, &shown, &search)?;
+        let of_absent = together(absent, |(_, samples)| *samples as usize).into_par_iter().map(|group| {
+            let whole = |&(flow, _): &(u32, u64)| Part { flow: self.row(flow), ids: EVERY, sacked: Sacked::No };
+            let parts: Vec<Part<'_>> = group.iter().map(whole).collect();
+            let samples = self.readers.read(|reader| reader.samples_of(&parts))?;
+            let each = group.iter().zip(samples);
+            Ok(each.flat_map(|((flow, _), s)| search.fits(*flow, self.row(*flow), &s, Shown::Not)).collect::<Vec<_>>())
         });
         let of_absent: tcpprobe_trace::Result<Vec<_>> = of_absent.collect();
         fits.extend(of_absent?.into_iter().flatten());
@@ -206,13 +238,19 @@ impl Matching<'_> {
         (row.local, row.remote)
     }
 
-    /// The flows that the capture does not have by their addresses but may have, and how many more there are.
-    fn absent(&self, all: &[Packet], shown: &HashMap<u32, Shown>) -> tcpprobe_trace::Result<(Vec<u32>, u64)> {
+    /// The flows that the capture does not have by their addresses but may have, each with the number of its samples, and
+    /// how many more there are.
+    fn absent(
+        &self,
+        all: &[Packet],
+        shown: &HashMap<u32, Shown>,
+        search: &Search<'_>,
+    ) -> tcpprobe_trace::Result<(Vec<(u32, u64)>, u64)> {
         let times = || all.iter().filter_map(|p| p.ts_ns);
         let span = times().min().zip(times().max());
         let most = if self.places.is_some() { MOST_SAMPLES_A_BATCH } else { MOST_SAMPLES };
         let elsewhere = |flow: u32| self.places.is_some_and(|p| p.shown.get(flow as usize).is_some_and(|s| *s));
-        let (mut absent, mut left_out, mut samples) = (Vec::new(), 0, 0);
+        let mut absent = Vec::new();
         for (row, flow) in self.flows.iter().zip(0u32..) {
             let near = span.is_none_or(|(first, last)| {
                 row.first_ns.saturating_sub(last) < ANOTHER_DAY_NS && first.saturating_sub(row.last_ns) < ANOTHER_DAY_NS
@@ -220,10 +258,20 @@ impl Matching<'_> {
             if shown.contains_key(&flow) || elsewhere(flow) || !near {
                 continue;
             }
-            samples += self.counts.of(self.readers, row.id)?;
-            if samples <= most { absent.push(flow) } else { left_out += 1 }
+            absent.push(flow);
         }
-        Ok((absent, left_out))
+        // most flows that a batch does not have come later, by their own addresses: of short ones some numbers tell
+        let told = match self.places {
+            Some(_) => Some(self.signatures.of(&absent, self.flows, self.readers, self.counts)?),
+            None => None,
+        };
+        let (mut worth, mut left_out, mut samples) = (Vec::new(), 0, 0);
+        for flow in absent.into_iter().filter(|&flow| told.is_none_or(|t| t.may_be(flow, search))) {
+            let of_flow = self.counts.most(self.readers, self.row(flow).id)?;
+            samples += of_flow;
+            if samples <= most { worth.push((flow, of_flow)) } else { left_out += 1 }
+        }
+        Ok((worth, left_out))
     }
 }
 

@@ -1,9 +1,11 @@
 //! Reads what a join needs from a trace: flows, and the samples of each.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::sample::{Kind, Phase, Sampled};
 use crate::store::{failed, open_read};
@@ -12,6 +14,8 @@ use crate::{Error, Result};
 mod landmarks;
 mod rows;
 mod runs;
+
+use runs::{Chunk, Clocks, Wanted, With};
 
 /// A flow as the join sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,17 +118,35 @@ pub enum Sacked {
     Segments,
 }
 
+/// Samples of a flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'f> {
+    /// Whose.
+    pub flow: &'f FlowRow,
+    /// The first id, and the last one.
+    pub ids: (i64, i64),
+    /// What is read along with them.
+    pub sacked: Sacked,
+}
+
 /// A trace opened for reading.
 pub struct TraceReader {
     db: Connection,
     path: PathBuf,
     places: rows::Places,
+    /// Clocks of the sessions that were asked for.
+    sessions: RefCell<HashMap<i64, Clocks>>,
 }
 
 impl TraceReader {
     /// Opens a trace; nothing in it can be changed through this.
     pub fn open(path: &Path) -> Result<TraceReader> {
-        Ok(TraceReader { db: open_read(path)?, path: path.to_owned(), places: rows::Places::default() })
+        Ok(TraceReader {
+            db: open_read(path)?,
+            path: path.to_owned(),
+            places: rows::Places::default(),
+            sessions: RefCell::default(),
+        })
     }
 
     /// Every flow of every session, by id.
@@ -182,6 +204,18 @@ impl TraceReader {
         rows.and_then(Iterator::collect).map_err(&err)
     }
 
+    /// How many samples each flow has, by its runs: what they say, and no look at the samples.
+    ///
+    /// # Errors
+    /// The trace cannot be read.
+    pub fn most_samples_by_flow(&self) -> Result<Vec<(i64, u64)>> {
+        let err = failed(&self.path, "cannot count the samples");
+        let sql = "SELECT flow_id, total(last_id - first_id + 1) FROM sample_runs GROUP BY flow_id";
+        let mut statement = self.db.prepare(sql).map_err(&err)?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, f64>(1)? as u64)));
+        rows.and_then(Iterator::collect).map_err(&err)
+    }
+
     /// How many samples of segments each flow has.
     pub fn samples_by_flow(&self) -> Result<Vec<(i64, u64)>> {
         let err = failed(&self.path, "cannot count the samples");
@@ -193,29 +227,51 @@ impl TraceReader {
     }
 
     /// The samples of a flow by serial.
-    pub fn samples(&self, flow_id: i64) -> Result<Vec<SampleRow>> {
-        self.samples_between(flow_id, i64::MIN, i64::MAX, Sacked::No)
-    }
-
-    /// The samples of a flow whose ids are in a range, both ends included, by serial.
     ///
     /// # Errors
     /// The trace cannot be read, or is damaged.
-    pub fn samples_between(&self, flow_id: i64, first_id: i64, last_id: i64, sacked: Sacked) -> Result<Vec<SampleRow>> {
-        let mut chunk = self.chunk(flow_id, first_id, last_id, sacked)?;
-        // the writer keeps this order; a trace of someone else may not
-        if !chunk.samples.is_sorted_by_key(|s: &SampleRow| s.serial) {
-            let mut both: Vec<_> = chunk.samples.into_iter().zip(chunk.rcv_laps).collect();
-            both.sort_by_key(|(s, _)| s.serial);
-            (chunk.samples, chunk.rcv_laps) = both.into_iter().unzip();
-        }
-        count_rounds(&mut chunk.samples, &chunk.rcv_laps);
-        Ok(chunk.samples)
+    pub fn samples(&self, flow_id: i64) -> Result<Vec<SampleRow>> {
+        let err = failed(&self.path, "cannot read the samples");
+        let sql = "SELECT f.session_id, z.sample_mode = 'cwnd' FROM flows f JOIN sessions z ON z.id = f.session_id
+                   WHERE f.id = ?1";
+        let of_flow = self.db.query_row(sql, [flow_id], |row| Ok((row.get(0)?, row.get(1)?))).optional();
+        let Some((session_id, windows)) = of_flow.map_err(&err)? else { return Ok(Vec::new()) };
+        let with = With { windows, sacked: Sacked::No };
+        let chunks = self.chunks(&[Wanted { flow_id, session_id, ids: (i64::MIN, i64::MAX), with }])?;
+        Ok(chunks.into_iter().flat_map(in_order).collect())
+    }
+
+    /// Samples of several flows, of each by serial. Those of flows that were recorded at the same time are read together.
+    ///
+    /// # Errors
+    /// The trace cannot be read, or is damaged.
+    pub fn samples_of(&self, parts: &[Part<'_>]) -> Result<Vec<Vec<SampleRow>>> {
+        let wanted = parts.iter().map(|part| Wanted {
+            flow_id: part.flow.id,
+            session_id: part.flow.session_id,
+            ids: part.ids,
+            with: With { windows: part.flow.sampled == Sampled::Changes, sacked: part.sacked },
+        });
+        let chunks = self.chunks(&wanted.collect::<Vec<_>>())?;
+        Ok(chunks.into_iter().map(in_order).collect())
     }
 
     fn damaged(&self, what: String) -> Error {
         Error::Damaged { path: self.path.clone(), what }
     }
+}
+
+/// By serial, with rounds counted.
+fn in_order(chunk: Chunk) -> Vec<SampleRow> {
+    let Chunk { mut samples, mut rcv_laps, .. } = chunk;
+    // the writer keeps this order; a trace of someone else may not
+    if !samples.is_sorted_by_key(|s: &SampleRow| s.serial) {
+        let mut both: Vec<_> = samples.into_iter().zip(rcv_laps).collect();
+        both.sort_by_key(|(s, _)| s.serial);
+        (samples, rcv_laps) = both.into_iter().unzip();
+    }
+    count_rounds(&mut samples, &rcv_laps);
+    samples
 }
 
 /// Makes positions of 32-bit numbers: each the nearer way from the one before, and the rounds that were written down.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use tcpprobe_trace::clock::Anchor;
 use tcpprobe_trace::fields::index;
-use tcpprobe_trace::reader::{Sacked, SampleRow, TraceReader};
+use tcpprobe_trace::reader::{FlowRow, Part, Sacked, SampleRow, TraceReader};
 use tcpprobe_trace::sample::{Family, Flow, Kind, Phase, Sample, Segment, State};
 use tcpprobe_trace::writer::{SessionEnd, SessionStart, SessionWriter};
 
@@ -106,6 +106,23 @@ fn no_table_is_read_through_for_one_flow_or_one_sample() {
     }
 }
 
+fn between(reader: &TraceReader, flow: &FlowRow, first_id: i64, last_id: i64) -> Vec<SampleRow> {
+    reader.samples_of(&[Part { flow, ids: (first_id, last_id), sacked: Sacked::No }]).unwrap().concat()
+}
+
+#[test]
+fn flows_that_are_read_together_are_those_that_are_read_alone() {
+    let (_dir, path, _) = trace();
+    let reader = TraceReader::open(&path).unwrap();
+    let flows = reader.flows().unwrap();
+    let whole = |flow| Part { flow, ids: (i64::MIN, i64::MAX), sacked: Sacked::Segments };
+    let together = reader.samples_of(&flows.iter().map(whole).collect::<Vec<_>>()).unwrap();
+    assert_eq!(together.len(), flows.len());
+    for (flow, samples) in flows.iter().zip(together) {
+        assert_eq!(reader.samples_of(&[whole(flow)]).unwrap(), [samples]);
+    }
+}
+
 #[test]
 fn parts_of_a_flow_are_the_whole() {
     let (_dir, path, count) = trace();
@@ -124,14 +141,14 @@ fn parts_of_a_flow_are_the_whole() {
         let ids: Vec<i64> = whole.iter().map(|s| s.id).collect();
         for of in [1, 500, ids.len()] {
             for (part, rows) in ids.chunks(of).zip(whole.chunks(of)) {
-                let read = reader.samples_between(flow.id, part[0], part[part.len() - 1], Sacked::No).unwrap();
+                let read = between(&reader, &flow, part[0], part[part.len() - 1]);
                 // rounds of the peer's numbers are counted from the first sample that was read
                 let alike = |s: &SampleRow| SampleRow { rcv_position: s.rcv_position.map(|p| p % (1 << 32)), ..*s };
                 assert!(read.iter().map(alike).eq(rows.iter().map(alike)));
             }
         }
-        assert_eq!(reader.samples_between(flow.id, i64::MIN, ids[0] - 1, Sacked::No).unwrap(), []);
-        assert_eq!(reader.samples_between(flow.id, ids[ids.len() - 1] + 1, i64::MAX, Sacked::No).unwrap(), []);
+        assert_eq!(between(&reader, &flow, i64::MIN, ids[0] - 1), []);
+        assert_eq!(between(&reader, &flow, ids[ids.len() - 1] + 1, i64::MAX), []);
     }
 }
 
@@ -146,7 +163,7 @@ fn landmarks_are_samples_of_their_flows_in_order() {
     assert!((expected / 2..=expected * 2).contains(&(found.len() as u64)), "{} of {expected}", found.len());
     assert!(found.is_sorted_by_key(|(_, s)| s.id));
     for (flow, mark) in found {
-        let own = reader.samples_between(flow, mark.id, mark.id, Sacked::No).unwrap();
+        let own = between(&reader, flows.iter().find(|f| f.id == flow).unwrap(), mark.id, mark.id);
         assert_eq!(own, [mark]);
     }
 }

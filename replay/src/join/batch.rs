@@ -62,6 +62,7 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
         readers: &context.readers,
         flows: context.flows,
         counts: &context.counts,
+        signatures: &context.signatures,
         copies,
         own: &batch.own,
         places,

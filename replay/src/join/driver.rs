@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{channel, sync_channel};
 
 use tcpprobe_trace::join::{CaptureRow, Outcome, Unjoined};
+use tcpprobe_trace::reader::Part as SamplesOf;
 use tcpprobe_trace::reader::{FlowRow, Sacked, SessionRow, TraceReader};
 
 use super::batch::{self, Found};
@@ -19,6 +20,7 @@ use crate::hash::{HashMap, HashSet};
 use crate::outcomes::{Coverage, outcomes_beyond};
 use crate::readers::{Counts, Readers};
 use crate::tracks::Landmarks;
+use crate::translation::Signatures;
 
 /// Landmarks between two readings of samples that no batch has looked at.
 const AT_ONCE: usize = 1 << 10;
@@ -28,6 +30,7 @@ pub(super) struct Context<'a> {
     pub(super) readers: Readers<'a>,
     pub(super) flows: &'a [FlowRow],
     pub(super) counts: Counts,
+    pub(super) signatures: Signatures,
     capture: PathBuf,
     /// What the recording missed of this capture, if it is its own.
     dropped: Option<u64>,
@@ -44,6 +47,7 @@ impl<'a> Context<'a> {
             readers: Readers::new(trace),
             flows,
             counts: Counts::default(),
+            signatures: Signatures::default(),
             capture,
             dropped,
             landmarks: OnceLock::new(),
@@ -188,7 +192,8 @@ fn beyond(
             let ids = context.landmarks()?.ids(flow).filter(|i| (from..to).contains(i)).step_by(AT_ONCE).skip(1);
             for until in ids.chain([to]).collect::<Vec<_>>() {
                 let mut packetless = Vec::new();
-                let samples = reader.samples_between(id, from, until, Sacked::No)?;
+                let part = SamplesOf { flow: &context.flows[flow as usize], ids: (from, until), sacked: Sacked::No };
+                let samples = reader.samples_of(&[part])?.concat();
                 ledger.add_samples(id, outcomes_beyond(&samples, clocks, coverage).into_iter(), &mut packetless);
                 take(Part { packets: Vec::new(), packetless })?;
                 from = until.saturating_add(1);

@@ -4,6 +4,8 @@
 //! the ends of what the application wrote. Each pair of a packet and a sample votes for the two shifts that would make
 //! them one. Owns the look-up and its bounds; proves nothing. Must not know addresses.
 
+use std::sync::OnceLock;
+
 use tcpprobe_trace::reader::SampleRow;
 
 use super::connections::Connection;
@@ -41,14 +43,20 @@ const LONG: usize = 1024;
 const ONE_OF: u32 = 8;
 
 impl Key {
-    /// Is it one of those that are kept? That follows from the key alone, so that packets and samples have the same.
-    fn is_kept(self) -> bool {
+    /// A number that follows from the key alone and looks like none (Fibonacci hashing).
+    fn mixed(self) -> u32 {
         let number = match self {
-            Key::Seq(n) | Key::Ack(n) | Key::Stamp(n, _) => n,
+            Key::Seq(n) => n,
+            Key::Ack(n) => n ^ 0x5555_5555,
+            Key::Stamp(n, with_data) => n ^ if with_data { 0x3333_3333 } else { 0x0f0f_0f0f },
             Key::Marks([a, b, c]) => a.wrapping_add(b.rotate_left(7)).wrapping_add(c.rotate_left(14)),
         };
-        // Fibonacci hashing: numbers that are steps apart are spread
-        number.wrapping_mul(0x9e37_79b9) >> 16 & 0xffff < 0x1_0000 / ONE_OF
+        (u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+    }
+
+    /// Is it one of those that are kept? Packets and samples have the same.
+    fn is_kept(self) -> bool {
+        self.mixed() < u32::MAX / ONE_OF
     }
 }
 
@@ -89,6 +97,8 @@ pub(crate) struct Index<'a> {
     /// Of short connections, and of long ones those of the keys that are kept.
     short: Entries,
     long: Entries,
+    /// Which keys there are, by some bits of each.
+    filter: OnceLock<Vec<u64>>,
 }
 
 /// Entries by key, those of one key as a chain.
@@ -121,7 +131,8 @@ impl Entries {
 
 impl<'a> Index<'a> {
     pub(crate) fn new(connections: &'a [Connection], all: &[Packet]) -> Index<'a> {
-        let mut index = Index { connections, short: Entries::default(), long: Entries::default() };
+        let mut index =
+            Index { connections, short: Entries::default(), long: Entries::default(), filter: OnceLock::new() };
         let most = (MOST_ENTRIES / 2 / connections.len().max(1)).clamp(OF_EACH.0, OF_EACH.1);
         let mut entries = Vec::new();
         for (connection, number) in connections.iter().zip(0u32..) {
@@ -145,6 +156,23 @@ impl<'a> Index<'a> {
             }
         }
         index
+    }
+
+    /// Are there at least two of these keys, or as good as certainly?
+    pub(crate) fn has_some(&self, signature: &[u32]) -> bool {
+        let filter = self.filter.get_or_init(|| {
+            let mut filter = vec![0; 1 << (FILTER_BITS - 6)];
+            for key in self.short.last.keys().chain(self.long.last.keys()) {
+                let (at, bit) = place(key.mixed());
+                filter[at] |= bit;
+            }
+            filter
+        });
+        let known = signature.iter().filter(|&&mixed| {
+            let (at, bit) = place(mixed);
+            filter[at] & bit != 0
+        });
+        known.count() >= signature.len().min(2)
     }
 
     /// The connections that a flow may be, the most probable ones.
@@ -182,6 +210,30 @@ impl<'a> Index<'a> {
         }
         best(votes)
     }
+}
+
+/// Bits by which keys are told to be there: of a million one in sixteen is set.
+const FILTER_BITS: u32 = 24;
+
+/// Word and bit.
+fn place(mixed: u32) -> (usize, u64) {
+    let bit = mixed >> (32 - FILTER_BITS);
+    ((bit >> 6) as usize, 1 << (bit & 63))
+}
+
+/// Some of the keys of a flow's samples, mixed; evenly spread.
+pub(crate) fn signature(samples: &[SampleRow], most: usize) -> Vec<u32> {
+    let mut all = Vec::new();
+    let mut keys = [Keys::default(), Keys::default()];
+    for (i, s) in samples.iter().enumerate() {
+        let is_out = s.kind.is_out();
+        if serves(samples, i, is_out) {
+            let of = &mut keys[usize::from(is_out)];
+            of.of(s.seq, s.len, s.ack, s.flags, s.tsval, |key, _| all.push(key.mixed()));
+        }
+    }
+    let step = all.len().div_ceil(most).max(1);
+    all.into_iter().step_by(step).collect()
 }
 
 /// Of each connection and end the shifts with the most votes; chance has one vote.

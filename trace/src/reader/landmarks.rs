@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::runs::{Chunk, Clocks, Run, With, run_columns};
+use super::rows::Of;
+use super::runs::{Clocks, Run, run_columns};
 use super::{SampleRow, TraceReader};
 use crate::store::failed;
 
@@ -31,8 +32,7 @@ impl TraceReader {
         let mut runs = self.db.prepare(&sql).map_err(&err)?;
         let flow_at = runs.column_count() - 1;
         let mut rows = runs.query([]).map_err(&err)?;
-        let mut tables = None;
-        let mut found = Chunk::new();
+        let mut samples = None;
         while let Some(row) = rows.next().map_err(&err)? {
             let run = Run::read(row).map_err(&err)?;
             let flow_id: i64 = row.get(flow_at).map_err(&err)?;
@@ -41,17 +41,18 @@ impl TraceReader {
                 return Err(self.damaged(format!("a run of samples from {} to {}", run.first_id, run.last_id)));
             }
             let Some(&clocks) = clocks.get(&flow_id) else { continue };
-            let tables = match &mut tables {
+            let samples = match &mut samples {
                 Some(known) => known,
-                none => none.insert(self.tables()?),
+                // the open statement holds the transaction within which tables stay where they are
+                none => none.insert(self.rows(Of::Samples)?),
             };
             let mut step = run.first_id.div_euclid(STEP);
             while step <= run.last_id.div_euclid(STEP) {
                 let id = step.saturating_mul(STEP).saturating_add(jitter(step));
                 if (run.first_id..=run.last_id).contains(&id) {
-                    found.samples.clear();
-                    self.run(tables, &run, clocks, (id, id), With::default(), &mut found)?;
-                    found.samples.iter().for_each(|s| take(flow_id, s));
+                    if let Some(sample) = self.one_of_run(samples, &run, clocks, id)? {
+                        take(flow_id, &sample);
+                    }
                 }
                 step += 1;
             }

@@ -13,7 +13,7 @@ use crate::store::failed;
 use crate::{Error, Result};
 
 /// So many rows that are not asked for are read along, before others are looked for from the root.
-const READ_ALONG: i64 = 64;
+pub(super) const READ_ALONG: i64 = 64;
 
 /// A table of integers by id.
 #[derive(Clone, Copy, Debug)]

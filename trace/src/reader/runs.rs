@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::Row;
+use rusqlite::{OptionalExtension as _, Row};
 
-use super::rows::{Of, Rows};
+use super::rows::{Of, READ_ALONG, Rows};
 use super::{RECOVERY, Sacked, SampleRow, TraceReader};
 use crate::Result;
 use crate::clock::TIMES_NS;
@@ -13,18 +13,13 @@ use crate::sample::Kind;
 use crate::store::failed;
 
 /// Samples of a flow that follow each other.
+#[derive(Default)]
 pub(super) struct Chunk {
     /// Without what other tables have, and `rcv_position` without rounds.
     pub(super) samples: Vec<SampleRow>,
     /// How often `rcv_nxt` went round unseen before each.
     pub(super) rcv_laps: Vec<i64>,
     named: Vec<Named>,
-}
-
-impl Chunk {
-    pub(super) fn new() -> Chunk {
-        Chunk { samples: Vec::new(), rcv_laps: Vec::new(), named: Vec::new() }
-    }
 }
 
 /// The row of `ack_rows` that a sample names.
@@ -55,9 +50,9 @@ pub(super) struct Clocks {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct With {
     /// `cwnd_bytes`.
-    windows: bool,
+    pub(super) windows: bool,
     /// `sacked_out`, and `mss` along with it.
-    sacked: Sacked,
+    pub(super) sacked: Sacked,
 }
 
 /// What next to no sample has.
@@ -65,19 +60,6 @@ pub(super) struct With {
 struct Rare {
     error: i32,
     rcv_laps: i64,
-}
-
-/// The tables that samples are read from, within one transaction.
-pub(super) struct Tables<'r> {
-    samples: Rows<'r>,
-    acks: Rows<'r>,
-    seldom: Rows<'r>,
-    /// Positions of columns.
-    snd_cwnd: usize,
-    sacked_out: usize,
-    mss: usize,
-    ca_state: usize,
-    sk_state: usize,
 }
 
 /// So many columns of `ack_rows` and of `seldom_rows` are read: those up to the last one that is needed.
@@ -89,23 +71,51 @@ pub(super) fn run_columns() -> String {
     format!("first_id, last_id, first_serial, {}", BASES.join(", "))
 }
 
+/// Which samples of a flow are read.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) flow_id: i64,
+    pub(super) session_id: i64,
+    /// Ids, both included.
+    pub(super) ids: (i64, i64),
+    pub(super) with: With,
+}
+
+/// A run, or the part of it that is wanted.
+struct Stretch {
+    run: Run,
+    ids: (i64, i64),
+    clocks: Clocks,
+    with: With,
+    /// Position of the chunk.
+    of: usize,
+}
+
 impl TraceReader {
-    /// The samples of a flow from an id to another, as they were written, which is by serial.
-    pub(super) fn chunk(&self, flow_id: i64, first_id: i64, last_id: i64, sacked: Sacked) -> Result<Chunk> {
+    /// The samples of some flows, of each as they were written, which is by serial. Flows that were recorded at the
+    /// same time share pages, which are read once.
+    pub(super) fn chunks(&self, wanted: &[Wanted]) -> Result<Vec<Chunk>> {
         let err = failed(&self.path, "cannot read the samples");
-        let mut chunk = Chunk::new();
-        let mut statement = self
-            .db
-            .prepare_cached(
-                "SELECT z.mono_base_ns, z.real_base_ns, z.sample_mode = 'cwnd' FROM flows f JOIN sessions z ON z.id = f.session_id
-                 WHERE f.id = ?1",
-            )
-            .map_err(&err)?;
-        let mut rows = statement.query([flow_id]).map_err(&err)?;
-        let Some(row) = rows.next().map_err(&err)? else { return Ok(chunk) };
-        let clocks = Clocks { mono_base_ns: row.get(0).map_err(&err)?, real_base_ns: row.get(1).map_err(&err)? };
-        let with = With { windows: row.get(2).map_err(&err)?, sacked };
-        // from the run on that the first id is in, or the next one
+        // all as of one moment, and from where it is then
+        let transaction = self.db.unchecked_transaction().map_err(&err)?;
+        let mut stretches = Vec::new();
+        for (wanted, of) in wanted.iter().zip(0..) {
+            self.stretches(wanted, of, &mut stretches)?;
+        }
+        stretches.sort_by_key(|s| s.ids);
+        let mut chunks: Vec<Chunk> = wanted.iter().map(|_| Chunk::default()).collect();
+        if !stretches.is_empty() {
+            self.read(&mut self.rows(Of::Samples)?, &stretches, &mut chunks)?;
+            self.state(wanted, &mut chunks)?;
+        }
+        transaction.commit().map_err(&err)?;
+        Ok(chunks)
+    }
+
+    /// The runs of a flow, from the one on that the first id is in, or the next one.
+    fn stretches(&self, wanted: &Wanted, of: usize, into: &mut Vec<Stretch>) -> Result<()> {
+        let err = failed(&self.path, "cannot read the samples");
+        let Some(clocks) = self.clocks(wanted.session_id)? else { return Ok(()) };
         let sql = format!(
             "SELECT {} FROM sample_runs
              WHERE flow_id = ?1 AND first_id >= coalesce((SELECT max(first_id) FROM sample_runs
@@ -113,67 +123,137 @@ impl TraceReader {
             run_columns()
         );
         let mut runs = self.db.prepare_cached(&sql).map_err(&err)?;
-        let mut rows = runs.query([flow_id, first_id, last_id]).map_err(&err)?;
-        let (mut tables, mut done): (Option<Tables<'_>>, Option<i64>) = (None, None);
+        let (first_id, last_id) = wanted.ids;
+        let mut rows = runs.query([wanted.flow_id, first_id, last_id]).map_err(&err)?;
+        let mut done: Option<i64> = None;
         while let Some(row) = rows.next().map_err(&err)? {
             let run = Run::read(row).map_err(&err)?;
             if run.last_id < run.first_id || done.is_some_and(|done| run.first_id <= done) {
                 return Err(self.damaged(format!("a run of samples from {} to {}", run.first_id, run.last_id)));
             }
-            let tables = match &mut tables {
-                Some(known) => known,
-                // the open statement holds the transaction within which these stay where they are
-                none => none.insert(self.tables()?),
-            };
-            self.run(tables, &run, clocks, (first_id, last_id), with, &mut chunk)?;
             done = Some(run.last_id);
+            let ids = (run.first_id.max(first_id), run.last_id.min(last_id));
+            if ids.0 <= ids.1 {
+                into.push(Stretch { run, ids, clocks, with: wanted.with, of });
+            }
         }
-        if let Some(tables) = &mut tables {
-            tables.state(std::mem::take(&mut chunk.named), with, &mut chunk.samples)?;
-        }
-        Ok(chunk)
+        Ok(())
     }
 
-    /// To be called within the transaction that reads them.
-    pub(super) fn tables(&self) -> Result<Tables<'_>> {
-        Ok(Tables {
-            samples: self.rows(Of::Samples)?,
-            acks: self.rows(Of::Acks)?,
-            seldom: self.rows(Of::Seldom)?,
-            snd_cwnd: Of::Acks.position("snd_cwnd"),
-            sacked_out: Of::Acks.position("sacked_out"),
-            mss: Of::Seldom.position("mss"),
-            ca_state: Of::Seldom.position("ca_state"),
-            sk_state: Of::Seldom.position("sk_state"),
+    /// `None`: there is no such session.
+    fn clocks(&self, session_id: i64) -> Result<Option<Clocks>> {
+        if let Some(known) = self.sessions.borrow().get(&session_id) {
+            return Ok(Some(*known));
+        }
+        let err = failed(&self.path, "cannot read the samples");
+        let sql = "SELECT mono_base_ns, real_base_ns FROM sessions WHERE id = ?1";
+        let mut statement = self.db.prepare_cached(sql).map_err(&err)?;
+        let clocks = |row: &Row<'_>| Ok(Clocks { mono_base_ns: row.get(0)?, real_base_ns: row.get(1)? });
+        let found = statement.query_row([session_id], clocks).optional().map_err(&err)?;
+        self.sessions.borrow_mut().extend(found.map(|clocks| (session_id, clocks)));
+        Ok(found)
+    }
+
+    /// Reads stretches, which are sorted.
+    fn read(&self, from: &mut Rows<'_>, stretches: &[Stretch], chunks: &mut [Chunk]) -> Result<()> {
+        let is_near = |a: &Stretch, b: &Stretch| b.ids.0 > a.ids.1 && b.ids.0 - a.ids.1 <= READ_ALONG;
+        for near in stretches.chunk_by(is_near) {
+            let ids = (near[0].ids.0, near[near.len() - 1].ids.1);
+            let mut rare = self.rare(ids)?;
+            let mut rest = near;
+            from.between(ids, |id, columns: &[Option<i64>; SAMPLE_COLUMNS.len()]| {
+                while let [first, others @ ..] = rest
+                    && first.ids.1 < id
+                {
+                    rest = others;
+                }
+                let Some(Stretch { run, clocks, with, of, .. }) = rest.first().filter(|s| s.ids.0 <= id) else {
+                    return Ok(());
+                };
+                let into = &mut chunks[*of];
+                let stored = Stored::new(&run.bases, columns);
+                let rare = rare.remove(&id).unwrap_or_default();
+                if with.windows || with.sacked != Sacked::No || matches!(stored.what, Some((Kind::State, _))) {
+                    let ack_id = run.bases.ack_id.wrapping_add(columns[ACK_OFF].unwrap_or(0));
+                    into.named.push(Named { sample: into.samples.len(), ack_id, seldom_id: run.bases.seldom_id });
+                }
+                into.samples.push(self.sample(id, &stored, rare, run, *clocks)?);
+                into.rcv_laps.push(rare.rcv_laps);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Adds what the rows say that samples name.
+    fn state(&self, wanted: &[Wanted], chunks: &mut [Chunk]) -> Result<()> {
+        let named: Vec<(usize, Named)> =
+            chunks.iter_mut().zip(0..).flat_map(|(c, at)| c.named.drain(..).map(move |n| (at, n))).collect();
+        if named.is_empty() {
+            return Ok(());
+        }
+        let position = |of: Of, column| of.position(column);
+        let (snd_cwnd, sacked_out) = (position(Of::Acks, "snd_cwnd"), position(Of::Acks, "sacked_out"));
+        let mut seldom = Vec::with_capacity(named.len());
+        let mut cwnds = BTreeMap::new();
+        // is `mss` worth reading?
+        let mut segments: Vec<bool> = wanted.iter().map(|w| w.with.sacked == Sacked::Segments).collect();
+        let ids = named.iter().map(|(_, n)| n.ack_id).zip(0..).collect();
+        self.rows(Of::Acks)?.with_ids(ids, |i, columns: &[Option<i64>; OF_ACKS]| {
+            let (of, Named { sample, seldom_id, .. }) = named[i];
+            let with = wanted[of].with;
+            seldom.push((seldom_id.wrapping_add(columns[SELDOM_OFF].unwrap_or(0)), i));
+            if with.windows {
+                cwnds.extend(columns[snd_cwnd].map(|cwnd| (i, cwnd)));
+            }
+            if with.sacked != Sacked::No {
+                let sacked = columns[sacked_out].and_then(|n| u32::try_from(n).ok());
+                segments[of] |= sacked.is_some_and(|n| n > 0);
+                chunks[of].samples[sample].sacked_out = sacked;
+            }
+        })?;
+        seldom.retain(|&(_, i)| {
+            let (of, Named { sample, .. }) = named[i];
+            segments[of] || wanted[of].with.windows || chunks[of].samples[sample].kind == Kind::State
+        });
+        if seldom.is_empty() {
+            return Ok(());
+        }
+        let [mss, ca_state, sk_state] = ["mss", "ca_state", "sk_state"].map(|c| position(Of::Seldom, c));
+        self.rows(Of::Seldom)?.with_ids(seldom, |i, columns: &[Option<i64>; OF_SELDOM]| {
+            let (of, Named { sample, .. }) = named[i];
+            let (sample, mss) = (&mut chunks[of].samples[sample], columns[mss]);
+            if sample.kind == Kind::State {
+                sample.sk_state = columns[sk_state].and_then(|s| u8::try_from(s).ok());
+            }
+            if wanted[of].with.windows && columns[ca_state].is_some_and(|state| state < RECOVERY) {
+                let bytes = cwnds.get(&i).zip(mss).and_then(|(cwnd, mss)| cwnd.checked_mul(mss));
+                sample.cwnd_bytes = bytes.and_then(|b| u32::try_from(b).ok()).filter(|&b| b > 0);
+            }
+            if segments[of] {
+                sample.mss = mss.and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
+            }
         })
     }
 
-    pub(super) fn run(
+    /// Single samples of a run, without what other tables have.
+    pub(super) fn one_of_run(
         &self,
-        tables: &mut Tables<'_>,
+        from: &mut Rows<'_>,
         run: &Run,
         clocks: Clocks,
-        (first_id, last_id): (i64, i64),
-        with: With,
-        into: &mut Chunk,
-    ) -> Result<()> {
-        let (first, last) = (run.first_id.max(first_id), run.last_id.min(last_id));
-        let mut rare = self.rare(first, last)?;
-        tables.samples.between((first, last), |id, columns: &[Option<i64>; SAMPLE_COLUMNS.len()]| {
-            let stored = Stored::new(&run.bases, columns);
-            let rare = rare.remove(&id).unwrap_or_default();
-            if with.windows || with.sacked != Sacked::No || matches!(stored.what, Some((Kind::State, _))) {
-                let ack_id = run.bases.ack_id.wrapping_add(columns[ACK_OFF].unwrap_or(0));
-                into.named.push(Named { sample: into.samples.len(), ack_id, seldom_id: run.bases.seldom_id });
-            }
-            into.samples.push(self.sample(id, &stored, rare, run, clocks)?);
-            into.rcv_laps.push(rare.rcv_laps);
+        id: i64,
+    ) -> Result<Option<SampleRow>> {
+        let mut found = None;
+        from.between((id, id), |id, columns: &[Option<i64>; SAMPLE_COLUMNS.len()]| {
+            found = Some(self.sample(id, &Stored::new(&run.bases, columns), Rare::default(), run, clocks)?);
             Ok(())
-        })
+        })?;
+        Ok(found)
     }
 
     /// What the samples from an id to another have of `rare_rows`, by id.
-    fn rare(&self, first: i64, last: i64) -> Result<BTreeMap<i64, Rare>> {
+    fn rare(&self, (first, last): (i64, i64)) -> Result<BTreeMap<i64, Rare>> {
         let err = failed(&self.path, "cannot read a sample");
         let sql = "SELECT sample_id, error, rcv_laps FROM rare_rows WHERE sample_id >= ?1 AND sample_id <= ?2";
         let mut statement = self.db.prepare_cached(sql).map_err(&err)?;
@@ -217,47 +297,6 @@ impl TraceReader {
             cwnd_bytes: None,
             sacked_out: None,
             mss: None,
-        })
-    }
-}
-
-impl Tables<'_> {
-    /// Adds what the rows say that samples name.
-    fn state(&mut self, named: Vec<Named>, with: With, samples: &mut [SampleRow]) -> Result<()> {
-        if named.is_empty() {
-            return Ok(());
-        }
-        let mut seldom = Vec::with_capacity(named.len());
-        let (mut cwnds, snd_cwnd, sacked_out) = (BTreeMap::new(), self.snd_cwnd, self.sacked_out);
-        let mut any_sacked = with.sacked == Sacked::Segments;
-        let ids = named.iter().map(|n| n.ack_id).zip(0..).collect();
-        self.acks.with_ids(ids, |i, columns: &[Option<i64>; OF_ACKS]| {
-            let Named { sample, seldom_id, .. } = named[i];
-            seldom.push((seldom_id.wrapping_add(columns[SELDOM_OFF].unwrap_or(0)), sample));
-            if with.windows {
-                cwnds.extend(columns[snd_cwnd].map(|cwnd| (sample, cwnd)));
-            }
-            if with.sacked != Sacked::No {
-                let sacked = columns[sacked_out].and_then(|n| u32::try_from(n).ok());
-                any_sacked |= sacked.is_some_and(|n| n > 0);
-                samples[sample].sacked_out = sacked;
-            }
-        })?;
-        if !any_sacked && !with.windows {
-            seldom.retain(|&(_, at)| samples[at].kind == Kind::State);
-        }
-        self.seldom.with_ids(seldom, |at, columns: &[Option<i64>; OF_SELDOM]| {
-            let (sample, mss) = (&mut samples[at], columns[self.mss]);
-            if sample.kind == Kind::State {
-                sample.sk_state = columns[self.sk_state].and_then(|s| u8::try_from(s).ok());
-            }
-            if with.windows && columns[self.ca_state].is_some_and(|state| state < RECOVERY) {
-                let bytes = cwnds.get(&at).zip(mss).and_then(|(cwnd, mss)| cwnd.checked_mul(mss));
-                sample.cwnd_bytes = bytes.and_then(|b| u32::try_from(b).ok()).filter(|&b| b > 0);
-            }
-            if any_sacked {
-                sample.mss = mss.and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
-            }
         })
     }
 }
