@@ -50,11 +50,38 @@ fn is_joined_whole(bulk: &Bulk) {
     let verified = tcpprobe(folder, &["verify", "trace.db"]).expect_code(0).unwrap();
     assert!(verified.stdout.contains("no violation") || verified.stderr.contains("no violation"));
     assert!(!folder.join("trace.db-wal").exists(), "the trace is one file again");
+    // a packet and a flow are found without a look at the others
+    for by in ["capture_id = 1", "flow_id = 1"] {
+        let plan = format!("EXPLAIN QUERY PLAN SELECT * FROM packets WHERE {by} AND number = 5");
+        let plan = tcpprobe(folder, &["sql", "trace.db", &plan]).expect_code(0).unwrap().stdout;
+        assert!(plan.contains("USING INDEX"), "{by}: {plan}");
+    }
 }
 
 #[test]
 fn long_connections_are_joined_whole() {
     is_joined_whole(&BULK);
+}
+
+#[test]
+fn a_second_join_takes_the_place_of_the_first() {
+    let (folder, written) = recorded(&BULK);
+    let folder = folder.path();
+    let rows =
+        |folder| tcpprobe(folder, &["sql", "trace.db", "SELECT * FROM packets ORDER BY number", "--format", "csv"]);
+    let without_ids = |rows: tools::Finished| -> Vec<String> {
+        let lines = rows.expect_code(0).unwrap().stdout;
+        lines.lines().map(|l| l.splitn(3, ',').last().unwrap().to_owned()).collect()
+    };
+    tcpprobe(folder, &["join", "trace.db", "trace.pcap"]).expect_code(0).unwrap();
+    let first = without_ids(rows(folder));
+    tcpprobe(folder, &["join", "trace.db", "trace.pcap"]).expect_code(0).unwrap();
+    assert_eq!(number(folder, "SELECT count(*) FROM packets"), written.packets);
+    assert!(first == without_ids(rows(folder)), "the rows differ");
+    // another one beside it
+    std::fs::copy(folder.join("trace.pcap"), folder.join("other.pcap")).unwrap();
+    tcpprobe(folder, &["join", "trace.db", "other.pcap"]).expect_code(0).unwrap();
+    assert_eq!(number(folder, "SELECT count(*) FROM packets"), 2 * written.packets);
 }
 
 #[test]

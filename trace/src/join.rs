@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
+use crate::schema::{PACKET_INDEXES, packet_indexes};
 use crate::store::{failed, has_log, log_ahead, one_file, open_write};
 use crate::{Error, Result};
 
@@ -280,7 +281,12 @@ pub struct JoinWriter {
     path: PathBuf,
     /// Has it put a log beside the file?
     logs: bool,
+    /// Are the rows without their indexes, which are made when all are there?
+    unindexed: bool,
 }
+
+/// Pages that are kept before they are written: indexes are sorted in as much memory. KiB, as SQLite has it.
+const CACHE: i32 = -65_536;
 
 impl JoinWriter {
     /// Opens a trace; nothing in it changes before [`JoinWriter::commit`]. No one else can write from the first call of
@@ -293,7 +299,10 @@ impl JoinWriter {
         if logs {
             log_ahead(&db, path)?;
         }
-        Ok(JoinWriter { db, path: path.to_owned(), logs })
+        if while_read {
+            db.pragma_update(None, "cache_size", CACHE).map_err(failed(path, "cannot open"))?;
+        }
+        Ok(JoinWriter { db, path: path.to_owned(), logs, unindexed: false })
     }
 
     /// Replaces a capture's row and packets; returns the capture's id.
@@ -306,16 +315,22 @@ impl JoinWriter {
 
     /// Takes away what an earlier join has left of a capture, and makes room for its rows; returns the capture's id.
     pub fn start(&mut self, capture: &Path) -> Result<i64> {
-        let err = failed(&self.path, "cannot write the join");
+        let trace = self.path.clone();
+        let err = failed(&trace, "cannot write the join");
         if self.db.is_autocommit() {
             self.db.execute_batch("BEGIN IMMEDIATE").map_err(failed(&self.path, "cannot begin the join"))?;
         }
         let path = capture.to_string_lossy();
-        for table in ["packet_rows", "unjoined", "translations", "sample_counts", "packetless_rows"] {
-            let sql = format!("DELETE FROM {table} WHERE capture_id IN (SELECT id FROM captures WHERE path = ?1)");
-            self.db.execute(&sql, [&path]).map_err(&err)?;
+        let known = "SELECT EXISTS (SELECT 1 FROM captures WHERE path = ?1)";
+        if self.db.query_row(known, [&path], |r| r.get(0)).map_err(&err)? {
+            self.index()?;
+            for table in ["packet_rows", "unjoined", "translations", "sample_counts", "packetless_rows"] {
+                let sql = format!("DELETE FROM {table} WHERE capture_id IN (SELECT id FROM captures WHERE path = ?1)");
+                self.db.execute(&sql, [&path]).map_err(&err)?;
+            }
+            self.db.execute("DELETE FROM captures WHERE path = ?1", [&path]).map_err(&err)?;
         }
-        self.db.execute("DELETE FROM captures WHERE path = ?1", [&path]).map_err(&err)?;
+        self.unindex()?;
         self.db
             .execute(
                 "INSERT INTO captures (path, link_type, snaplen, packets, tcp_packets, joined, truncated)
@@ -324,6 +339,27 @@ impl JoinWriter {
             )
             .map_err(&err)?;
         Ok(self.db.last_insert_rowid())
+    }
+
+    /// Takes the indexes away where there are no rows yet, and many will come: sorted once they cost less than kept.
+    fn unindex(&mut self) -> Result<()> {
+        let err = failed(&self.path, "cannot write the join");
+        let is_empty = "SELECT NOT EXISTS (SELECT 1 FROM packet_rows)";
+        if self.logs && !self.unindexed && self.db.query_row(is_empty, [], |r| r.get(0)).map_err(&err)? {
+            for (name, _) in PACKET_INDEXES {
+                self.db.execute_batch(&format!("DROP INDEX IF EXISTS {name}")).map_err(&err)?;
+            }
+            self.unindexed = true;
+        }
+        Ok(())
+    }
+
+    /// Makes the indexes that were taken away.
+    fn index(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.unindexed) {
+            self.db.execute_batch(&packet_indexes()).map_err(failed(&self.path, "cannot write the join"))?;
+        }
+        Ok(())
     }
 
     /// Adds rows of a capture, and samples without a packet.
@@ -344,7 +380,39 @@ impl JoinWriter {
                    ?21)",
             )
             .map_err(&err)?;
+        // most packets have their sample, and nothing else to say: what is not bound costs less
+        let mut insert_plain = self
+            .db
+            .prepare_cached(
+                "INSERT INTO packet_rows (capture_id, number, ts_ns, flow_id, is_out, seq, ack, len, flags, window,
+                   sample_id, match_code, delay_ns, copy, sacked_bytes, delay_variation_ns)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+            )
+            .map_err(&err)?;
         for p in packets {
+            if (p.reason, p.carried, p.interface, p.tunnel) == (None, None, None, None) {
+                insert_plain
+                    .execute(params![
+                        capture_id,
+                        signed(p.number),
+                        p.ts_ns,
+                        p.flow_id,
+                        p.is_out,
+                        p.seq,
+                        p.ack,
+                        p.len,
+                        p.flags,
+                        p.window,
+                        p.sample_id,
+                        p.matched as u8,
+                        p.delay_ns,
+                        p.copy,
+                        p.sacked_bytes,
+                        p.delay_variation_ns,
+                    ])
+                    .map_err(&err)?;
+                continue;
+            }
             insert
                 .execute(params![
                     capture_id,
@@ -446,7 +514,8 @@ impl JoinWriter {
     }
 
     /// Makes everything that was written visible at once.
-    pub fn commit(self) -> Result<()> {
+    pub fn commit(mut self) -> Result<()> {
+        self.index()?;
         let committed = if self.db.is_autocommit() { Ok(()) } else { self.db.execute_batch("COMMIT") };
         committed.map_err(|cause| Error::Sqlite {
             path: self.path.clone(),

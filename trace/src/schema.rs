@@ -148,9 +148,16 @@ CREATE TABLE packet_rows (
   sacked_bytes INTEGER,             -- of snd_una to snd_nxt, selectively acknowledged by the packets before this one
   delay_variation_ns INTEGER        -- delay, less the clocks' difference and the flow's smallest one
 );
-CREATE INDEX packet_rows_by_capture ON packet_rows (capture_id, number);
-CREATE INDEX packet_rows_by_flow ON packet_rows (flow_id, number);
 ";
+
+/// Indexes of `packet_rows`, by name, and what each is over.
+pub(crate) const PACKET_INDEXES: [(&str, &str); 2] =
+    [("packet_rows_by_capture", "capture_id, number"), ("packet_rows_by_flow", "flow_id, number")];
+
+/// Makes [`PACKET_INDEXES`].
+pub(crate) fn packet_indexes() -> String {
+    PACKET_INDEXES.iter().map(|(name, columns)| format!("CREATE INDEX {name} ON packet_rows ({columns});\n")).collect()
+}
 
 /// What version 2 added, also to a trace of version 1.
 const SINCE_VERSION_2: &str = "
@@ -181,7 +188,7 @@ CREATE TABLE packetless_rows (
 
 /// Everything that makes an empty database a trace, but for the two pragmas.
 pub(crate) fn create() -> String {
-    format!("{TABLES}{SINCE_VERSION_2}{}{}{}", internals::table(), samples::tables(), views())
+    format!("{TABLES}{}{SINCE_VERSION_2}{}{}{}", packet_indexes(), internals::table(), samples::tables(), views())
 }
 
 /// Every view.
