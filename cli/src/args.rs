@@ -36,6 +36,7 @@ pub(crate) enum Command {
     Export(ExportArgs),
     Verify(VerifyArgs),
     Check(CheckArgs),
+    Generate(GenerateArgs),
 }
 
 /// Sample live TCP sockets into a trace, and capture their packets beside it
@@ -143,6 +144,9 @@ pub(crate) struct SqlArgs {
 
 /// Print what a trace holds: sessions, flows, losses, captures and their matches
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tcpprobe show trace.db")]
 pub(crate) struct ShowArgs {
     /// The trace
     pub(crate) trace: PathBuf,
@@ -274,6 +278,33 @@ pub(crate) enum VerifyFormat {
     Text,
     Csv,
     Json,
+}
+
+/// Write man pages or shell completions, for packages and for yourself
+///
+/// Both follow from the definition of the command line that --help is from.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tcpprobe generate man -o /usr/local/share/man/man1
+  tcpprobe generate bash > ~/.local/share/bash-completion/completions/tcpprobe
+  tcpprobe generate zsh > \"${fpath[1]}/_tcpprobe\"
+  tcpprobe generate fish > ~/.config/fish/completions/tcpprobe.fish")]
+pub(crate) struct GenerateArgs {
+    /// What
+    pub(crate) what: Generated,
+    /// Folder of the man pages, of which there is one for each command
+    #[arg(short = 'o', long, value_name = "DIR", required_if_eq("what", "man"))]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Generated {
+    /// tcpprobe.1, tcpprobe-record.1, …
+    Man,
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -6,6 +6,7 @@
 mod args;
 mod check;
 mod export;
+mod generate;
 mod import;
 mod join;
 mod record;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Export(a) => export::run(&a),
         Command::Verify(a) => verify::run(&a),
         Command::Check(a) => check::run(&a),
+        Command::Generate(a) => generate::run(&a),
     };
     outcome.unwrap_or_else(|error| {
         // `tcpprobe show … | head` is no error
