@@ -117,7 +117,8 @@ impl LiveCapture {
             // the newer cooked header names the interface; without it the older one still has the packets
             let _ = capture.set_datalink(Linktype::LINUX_SLL2);
         }
-        capture.filter(&options.filter, true).map_err(err("cannot set the filter"))?;
+        let filter = if is_loopback(&options.interface) { inbound(&options.filter) } else { options.filter.clone() };
+        capture.filter(&filter, true).map_err(err("cannot set the filter"))?;
         reserve(&options.file)?;
         // a blocking read waits for a packet however long that takes, and would not see the end of the recording
         let capture = capture.setnonblock().map_err(err("cannot read without waiting"))?;
@@ -198,6 +199,19 @@ fn device(interface: &str, snaplen: u32, buffer_bytes: u32) -> Result<Capture<Ac
         .map_err(err("cannot capture (it needs CAP_NET_RAW)"))
 }
 
+/// What passes a loopback interface is seen going out and coming in. libpcap leaves out the former, but after the kernel
+/// has copied it: this way it is not copied at all.
+fn inbound(filter: &str) -> String {
+    format!("inbound and ({filter})")
+}
+
+/// Is this a loopback interface of the calling thread's network namespace?
+fn is_loopback(interface: &str) -> bool {
+    let is_it = |a: &nix::ifaddrs::InterfaceAddress| a.interface_name == interface;
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    all.filter(is_it).any(|a| a.flags.contains(nix::net::if_::InterfaceFlags::IFF_LOOPBACK))
+}
+
 /// Whether packets can be captured on this interface: opens the device as a recording does, and closes it again.
 pub fn try_device(interface: &str, snaplen: u32, buffer_bytes: u32) -> Result<(), Error> {
     device(interface, snaplen, buffer_bytes).map(drop)
@@ -244,6 +258,13 @@ mod tests {
         let dead = Capture::dead(Linktype::LINUX_SLL2).unwrap();
         let hosts = [("10.0.0.0".parse().unwrap(), 8), ("fd00::".parse().unwrap(), 8)];
         dead.compile(&filter(&[5201], hosts.into_iter()), true).unwrap();
+        dead.compile(&inbound(&filter(&[5201], hosts.into_iter())), true).unwrap();
+    }
+
+    #[test]
+    fn loopback_is_told_from_other_interfaces() {
+        assert!(is_loopback("lo"));
+        assert!(!is_loopback("any") && !is_loopback("no-such-if0"));
     }
 
     #[test]
