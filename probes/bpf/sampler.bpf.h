@@ -219,21 +219,21 @@ INLINE void TWIN(internals)(struct flow *f, struct tcp_sock *tp, u64 serial)
 	if (!mask)
 		return;
 	u64 words[INTERNALS_WORDS] = {}, count = mask->count, hash = 0xcbf29ce484222325ULL;
-	u32 bytes = field_size(tp->inet_conn.icsk_ca_priv);
+	u64 room = field_size(tp->inet_conn.icsk_ca_priv) / sizeof(*words);
 
+	if (room > INTERNALS_WORDS)
+		room = INTERNALS_WORDS;
+	if (count > room)
+		count = room;
 	if (!count)
 		return;
-	if (bytes > sizeof(words))
-		bytes = sizeof(words);
-	bpf_probe_read_kernel(words, bytes, &tp->inet_conn.icsk_ca_priv);
+	bpf_probe_read_kernel(words, count * sizeof(*words), &tp->inet_conn.icsk_ca_priv);
 	for (u32 i = 0; i < INTERNALS_WORDS; i++) {
-		if (i < count) {
-			words[i] &= mask->words[i];
-			/* FNV-1a, by words */
-			hash = (hash ^ words[i]) * 0x100000001b3ULL;
-		} else {
-			words[i] = 0;
-		}
+		if (i >= count)
+			break;
+		words[i] &= mask->words[i];
+		/* FNV-1a, by words */
+		hash = (hash ^ words[i]) * 0x100000001b3ULL;
 	}
 	if (hash == f->internals)
 		return;

@@ -79,6 +79,11 @@ struct State {
 }
 
 impl State {
+    /// Is the end of the line in memory, and is there room for another batch?
+    fn has_room(&self, in_memory: usize) -> bool {
+        self.spilled.is_empty() && self.memory.len() < in_memory
+    }
+
     /// Keeps memory for a batch to come.
     fn keep(&mut self, records: Records) {
         if self.spare.len() < 2 {
@@ -136,7 +141,7 @@ impl In {
             state.keep(batch.records);
             return !state.out_gone;
         }
-        if state.spilled.is_empty() && state.memory.len() < self.in_memory {
+        if state.has_room(self.in_memory) {
             state.memory.push_back(batch);
             self.shared.changed.notify_all();
             return !state.out_gone;
@@ -147,7 +152,7 @@ impl In {
         let mut state = self.shared.state();
         state.held = false;
         self.shared.changed.notify_all();
-        while !state.out_gone && !(state.spilled.is_empty() && state.memory.len() < self.in_memory) {
+        while !state.out_gone && !state.has_room(self.in_memory) {
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.memory.push_back(batch);
@@ -159,7 +164,7 @@ impl In {
         let Some(folder) = &self.folder else { return Err(batch) };
         let file = self.shared.file.get_or_init(|| tempfile::tempfile_in(folder).ok());
         let bytes = batch.records.as_bytes();
-        if !file.as_ref().is_some_and(|f| f.write_all_at(bytes, self.end).is_ok()) {
+        if file.as_ref().is_none_or(|f| f.write_all_at(bytes, self.end).is_err()) {
             return Err(batch);
         }
         let mut state = self.shared.state();
