@@ -95,6 +95,10 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         (false, false) => None,
     };
     let end = ends.wait(args.duration, &args.command, by_itself);
+    let waiting_mib = running.waiting_bytes() >> 20;
+    if waiting_mib >= WORTH_A_WORD_MIB {
+        say!("writing the samples that waited, {waiting_mib} MiB");
+    }
     let report = running.stop()?;
     summary(args, &report, pcap.as_deref(), started.elapsed());
     match end? {
@@ -103,6 +107,9 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         End::Broken => bail!("the recording broke off"),
     }
 }
+
+/// What takes a second to write.
+const WORTH_A_WORD_MIB: u64 = 64;
 
 /// Where the samples go, in words.
 fn session(args: &RecordArgs, running: &Running) -> String {

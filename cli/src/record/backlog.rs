@@ -106,6 +106,19 @@ impl Shared {
     }
 }
 
+/// Tells how much waits.
+pub(crate) struct Gauge {
+    shared: Arc<Shared>,
+}
+
+impl Gauge {
+    /// Bytes of records that are not taken yet.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        let state = self.shared.state();
+        state.spilled_bytes + state.memory.iter().map(|b| b.records.as_bytes().len() as u64).sum::<u64>()
+    }
+}
+
 /// The end at which batches come in.
 pub(crate) struct In {
     shared: Arc<Shared>,
@@ -174,6 +187,11 @@ impl In {
         state.keep(batch.records);
         self.shared.changed.notify_all();
         Ok(())
+    }
+
+    /// For whoever wants to know.
+    pub(crate) fn gauge(&self) -> Gauge {
+        Gauge { shared: Arc::clone(&self.shared) }
     }
 
     /// Bytes in the file that are not taken yet.
@@ -298,6 +316,7 @@ mod tests {
         for number in 0..5 {
             assert!(into.push(batch(number, 0)));
         }
+        assert!(into.gauge().waiting_bytes() > 5 * BATCH_BYTES as u64 / 2);
         assert!(into.spilled_bytes() > 2 * BATCH_BYTES as u64 / 2);
         assert_eq!(taken(&out, 3), [0, 1, 2]);
         // memory has room again, but others wait in the file

@@ -16,7 +16,7 @@ use tcpprobe_probes::{Cost, Decoder, Losses, Records, Sampler, clock};
 use tcpprobe_replay::live::{self, LiveCapture};
 use tcpprobe_trace::writer::{SessionEnd, Totals};
 
-use super::backlog::{BATCH_BYTES, Batch, In, Last, Next, Out, backlog};
+use super::backlog::{BATCH_BYTES, Batch, Gauge, In, Last, Next, Out, backlog};
 use super::sink::Sink;
 
 /// What is less than the programs wake the reader for waits no longer than this.
@@ -53,6 +53,7 @@ pub(crate) struct Running {
     pub(crate) session_id: Option<i64>,
     stop_capture: Arc<AtomicBool>,
     stop_sampler: Arc<AtomicBool>,
+    waiting: Gauge,
     drain: JoinHandle<anyhow::Result<()>>,
     capture: Option<JoinHandle<Result<live::Stats, live::Error>>>,
     writer: JoinHandle<anyhow::Result<(Sink, Losses, Vec<Cost>)>>,
@@ -84,11 +85,12 @@ impl Running {
         let session_id = sink.session_id();
         let (to_writer, from_drain) = backlog(options.spill_into);
         let decoder = sampler.decoder();
+        let waiting = to_writer.gauge();
         let pace = Pace::new(options.may_wait);
         let stop = Arc::clone(&stop_sampler);
         let drain = spawn("drain", move || drain(sampler, to_writer, pace, &stop))?;
         let writer = spawn("writer", move || Writer::new(sink, decoder).run(&from_drain))?;
-        Ok(Running { session_id, stop_capture, stop_sampler, drain, capture, writer })
+        Ok(Running { session_id, stop_capture, stop_sampler, waiting, drain, capture, writer })
     }
 
     /// Has a thread ended that should still be running?
@@ -96,6 +98,11 @@ impl Running {
         self.drain.is_finished()
             || self.writer.is_finished()
             || self.capture.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
+    /// Bytes of records that are not written yet.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.waiting.waiting_bytes()
     }
 
     /// Ends the recording in order: packets first, so that none is captured that was not sampled.
