@@ -176,9 +176,9 @@ struct Missed {
 pub struct Cost {
     /// `how/target`.
     pub program: String,
-    /// Times it ran.
+    /// Times it ran while that was measured.
     pub runs: u64,
-    /// Time that it took in all.
+    /// Time that these took in all.
     pub time: Duration,
     /// Times that it could not run because it, or another of its kind, was running on the same processor.
     pub missed: u64,
@@ -198,7 +198,7 @@ pub struct Sampler {
     /// What the detached programs missed.
     missed: Missed,
     /// The kernel counts the programs' time while this is open.
-    _stats: Option<OwnedFd>,
+    stats: Option<OwnedFd>,
 }
 
 impl Sampler {
@@ -220,9 +220,9 @@ impl Sampler {
             running: Vec::new(),
             tick_ns,
             missed: Missed::default(),
-            // without it the recording is the same, only its cost is not told
-            _stats: aya::sys::enable_stats(aya::sys::Stats::RunTime).ok(),
+            stats: None,
         };
+        sampler.measure_cost(true);
         let masks: Vec<Words> = sampler.layouts.masks().collect();
         for (at, mask) in masks.into_iter().enumerate() {
             sampler.set_mask(at, mask);
@@ -300,6 +300,14 @@ impl Sampler {
             }
         }
         costs
+    }
+
+    /// From here on the kernel measures what the programs cost, or does not: that itself takes a tenth of their time.
+    pub fn measure_cost(&mut self, measure: bool) {
+        if measure != self.stats.is_some() {
+            // without it the recording is the same, only its cost is not told
+            self.stats = measure.then(|| aya::sys::enable_stats(aya::sys::Stats::RunTime).ok()).flatten();
+        }
     }
 
     /// What the programs have cost so far; empty where the kernel does not count it.

@@ -27,6 +27,8 @@ const COMMIT_EVERY: Duration = Duration::from_millis(500);
 const BUSY_BYTES_PER_SECOND: f64 = (4 << 20) as f64;
 /// How long that is measured.
 const PACE_EVERY: Duration = Duration::from_millis(200);
+/// Meanwhile the programs' cost is measured in one of so many of these.
+const MEASURE_ONE_IN: u32 = 8;
 /// With so many bytes of records in the backlog's file writing waits no longer, until there are none.
 const TOO_MANY_BYTES: u64 = 1 << 30;
 
@@ -171,6 +173,8 @@ pub(crate) trait Source {
     fn wait(&self, timeout: Duration) -> anyhow::Result<()>;
     /// Takes so many bytes of records; returns whether there may be more.
     fn drain(&mut self, max_bytes: usize, records: &mut Records) -> bool;
+    /// Measures what it costs from here on, or does not.
+    fn measure_cost(&mut self, measure: bool);
     /// Ends it, but for what can still be taken.
     fn stop(&mut self) -> Vec<Cost>;
     /// What it missed.
@@ -183,6 +187,9 @@ impl Source for Sampler {
     }
     fn drain(&mut self, max_bytes: usize, records: &mut Records) -> bool {
         Sampler::drain(self, max_bytes, records)
+    }
+    fn measure_cost(&mut self, measure: bool) {
+        Sampler::measure_cost(self, measure);
     }
     fn stop(&mut self) -> Vec<Cost> {
         Sampler::stop(self)
@@ -223,11 +230,14 @@ impl Pace {
 
 fn drain(mut source: impl Source, mut to_writer: In, mut pace: Pace, stop: &AtomicBool) -> anyhow::Result<()> {
     let gone = || anyhow!("the writer stopped");
+    let mut windows = 0;
     while !stop.load(Ordering::Acquire) {
         source.wait(DRAIN_EVERY)?;
         let taken_bytes = drain_ring(&mut source, &mut to_writer).ok_or_else(gone)?;
         if let Some(wait) = pace.after(taken_bytes, to_writer.spilled_bytes()) {
             to_writer.hold(wait);
+            windows += 1;
+            source.measure_cost(!wait || windows % MEASURE_ONE_IN == 0);
         }
     }
     to_writer.hold(false);
@@ -428,6 +438,8 @@ mod tests {
             }
             true
         }
+
+        fn measure_cost(&mut self, _: bool) {}
 
         fn stop(&mut self) -> Vec<Cost> {
             Vec::new()
