@@ -75,19 +75,23 @@ fn records() -> Result<String, std::fmt::Error> {
     structure(&mut c, "tp_internals", INTERNALS, false)?;
     structure(&mut c, "tp_sample", SAMPLE, true)?;
     writeln!(c, "_Static_assert(sizeof(struct tp_sample) == {SAMPLE_BYTES}, \"size of tp_sample\");")?;
-    writeln!(c, "#define READ_STATE(e, tp) do {{ u64 present_ = 0; \\")?;
+    let access = |path| format!("(tp)->{path}");
+    writeln!(c, "#define STATE_PRESENT(tp) (0 \\")?;
     for (bit, field) in FIELDS.iter().enumerate() {
+        let (Read::Member(path) | Read::Bits(path)) = field.read;
+        writeln!(c, "  | (field_exists({}) ? 1ULL << {bit} : 0) \\", access(path))?;
+    }
+    writeln!(c, "  )")?;
+    writeln!(c, "#define READ_STATE(e, tp) do {{ \\")?;
+    for field in FIELDS {
         let name = field.name;
         let (access, read) = match field.read {
-            Read::Member(path) => (format!("(tp)->{path}"), format!("READ((tp)->{path})")),
-            Read::Bits(path) => (format!("(tp)->{path}"), format!("READ_BITS(tp, {path})")),
+            Read::Member(path) => (access(path), format!("READ((tp)->{path})")),
+            Read::Bits(path) => (access(path), format!("READ_BITS(tp, {path})")),
         };
-        writeln!(
-            c,
-            "  if (field_exists({access})) {{ (e)->{name} = {read}; present_ |= 1ULL << {bit}; }} else (e)->{name} = 0; \\"
-        )?;
+        writeln!(c, "  if (field_exists({access})) (e)->{name} = {read}; else (e)->{name} = 0; \\")?;
     }
-    writeln!(c, "  (e)->present = present_; }} while (0)")?;
+    writeln!(c, "  }} while (0)")?;
     Ok(c)
 }
 

@@ -1,5 +1,6 @@
 //! `tcpprobe record`: starts sampler, capture and writer, waits for the end, and gives the account.
 
+mod backlog;
 mod ends;
 mod pipeline;
 mod sink;
@@ -75,7 +76,12 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         let stdout = || Box::new(std::io::stdout()) as Box<dyn Write + Send>;
         Ok(Sink::new(writer, args.print.then(|| Printer::new(stdout(), origin_mono_ns, Arc::clone(&gone)))))
     };
-    let running = Running::start(sampler, capture, begin)?;
+    let way = pipeline::Options {
+        spill_into: args.trace.as_deref().map(|trace| folder_of(trace).to_owned()),
+        // whoever reads what is printed wants it now
+        may_wait: !args.print,
+    };
+    let running = Running::start(sampler, capture, way, begin)?;
     say!(
         "recording {} with {}{}{}",
         start.filter,
@@ -89,6 +95,10 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         (false, false) => None,
     };
     let end = ends.wait(args.duration, &args.command, by_itself);
+    let waiting_mib = running.waiting_bytes() >> 20;
+    if waiting_mib >= WORTH_A_WORD_MIB {
+        say!("writing the samples that waited, {waiting_mib} MiB");
+    }
     let report = running.stop()?;
     summary(args, &report, pcap.as_deref(), started.elapsed());
     match end? {
@@ -98,12 +108,20 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     }
 }
 
+/// What takes a second to write.
+const WORTH_A_WORD_MIB: u64 = 64;
+
 /// Where the samples go, in words.
 fn session(args: &RecordArgs, running: &Running) -> String {
     match (&args.trace, running.session_id) {
         (Some(trace), Some(id)) => format!(" into {} (session {id})", trace.display()),
         _ => String::new(),
     }
+}
+
+/// The folder that a file is in.
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Sockets that can be followed at once; each takes about 150 bytes of kernel memory, reserved at the start.

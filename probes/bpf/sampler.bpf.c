@@ -20,6 +20,9 @@ const volatile u32 cfg_mark = 0;
 const volatile u32 cfg_has_mark = 0;
 const volatile u32 cfg_netns = 0;
 const volatile u32 cfg_sparse = 0;
+/* bytes that a processor writes until it looks how full the ring is, and from which on it wakes the reader */
+const volatile u64 cfg_look_bytes = 0;
+const volatile u64 cfg_wake_bytes = 0;
 /* names of the congestion controls whose private state is of interest, as in tcp_congestion_ops */
 const volatile u64 cfg_congestions[2 * CONGESTIONS] = {};
 
@@ -43,6 +46,8 @@ struct flow {
 	u64 bytes_sent;
 	/* samples that a lock was refused for since the last one that got through */
 	u64 refused;
+	/* bits of the state fields that this kernel has */
+	u64 present;
 	/* the congestion control that user space knows of, and a hash of what it last said */
 	u64 ca_ops;
 	u64 internals;
@@ -114,6 +119,8 @@ struct {
 /* Which bits of a congestion control's private state have a meaning: all zero until user space has found that out. */
 struct internals_mask {
 	u64 words[INTERNALS_WORDS];
+	/* how many of them there are up to the last one that has any */
+	u64 count;
 };
 
 struct {
@@ -231,12 +238,31 @@ struct tcp_head {
 	u32 options[3];
 };
 
-INLINE bool read_head(struct tcp_head *h, const u8 *head, u16 transport_header)
+/* An IPv4 header without options, as nearly all are, and the TCP header behind it. */
+struct heads {
+	struct {
+		u8 version_length;
+		u8 tos;
+		u16 length;
+		u16 id;
+		u8 rest[14];
+	} ip;
+	struct tcp_head tcp;
+};
+
+/*
+ * Both headers, in one go where they stand as usual. What is not IPv4 has no version of it; ~0 stands for an offset that
+ * no one has set.
+ */
+INLINE bool read_heads(struct heads *h, const u8 *head, u16 network_header, u16 transport_header)
 {
-	/* ~0 until someone has set it */
 	if (transport_header == 0xffff)
 		return false;
-	return !bpf_probe_read_kernel(h, sizeof(*h), head + transport_header);
+	if (likely(transport_header - network_header == sizeof(h->ip)))
+		return !bpf_probe_read_kernel(h, sizeof(*h), head + network_header);
+	if (network_header == 0xffff || bpf_probe_read_kernel(&h->ip, sizeof(h->ip), head + network_header))
+		h->ip.version_length = 0;
+	return !bpf_probe_read_kernel(&h->tcp, sizeof(h->tcp), head + transport_header);
 }
 
 INLINE u32 head_bytes(const struct tcp_head *h)
@@ -267,20 +293,11 @@ INLINE void parse_head(const struct tcp_head *h, struct segment *g)
  * The identification in the IPv4 header: it tells two transmissions of one range apart, which nothing in TCP's own
  * header may do. IPv6 has none.
  */
-INLINE void parse_ip(const u8 *head, u16 network_header, struct segment *g)
+INLINE void parse_ip(const struct heads *h, struct segment *g)
 {
-	struct {
-		u8 version_length;
-		u8 tos;
-		u16 length;
-		u16 id;
-	} ip;
-
-	if (network_header == 0xffff || bpf_probe_read_kernel(&ip, sizeof(ip), head + network_header))
+	if (h->ip.version_length >> 4 != 4)
 		return;
-	if (ip.version_length >> 4 != 4)
-		return;
-	g->ip_id = from_be16(ip.id);
+	g->ip_id = from_be16(h->ip.id);
 	g->has |= HAS_IP_ID;
 }
 

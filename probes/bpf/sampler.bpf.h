@@ -163,6 +163,7 @@ INLINE struct flow *TWIN(flow_of)(struct tcp_sock *tp)
 	struct flow fresh = {
 		.id = NEXT_FLOW(),
 		.ports = ports,
+		.present = STATE_PRESENT(tp),
 	};
 
 	long err = 0;
@@ -217,19 +218,24 @@ INLINE void TWIN(internals)(struct flow *f, struct tcp_sock *tp, u64 serial)
 
 	if (!mask)
 		return;
-	u64 words[INTERNALS_WORDS] = {}, meant = 0, hash = 0xcbf29ce484222325ULL;
-	u32 bytes = field_size(tp->inet_conn.icsk_ca_priv);
+	u64 words[INTERNALS_WORDS] = {}, count = mask->count, hash = 0xcbf29ce484222325ULL;
+	u64 room = field_size(tp->inet_conn.icsk_ca_priv) / sizeof(*words);
 
-	if (bytes > sizeof(words))
-		bytes = sizeof(words);
-	bpf_probe_read_kernel(words, bytes, &tp->inet_conn.icsk_ca_priv);
+	if (room > INTERNALS_WORDS)
+		room = INTERNALS_WORDS;
+	if (count > room)
+		count = room;
+	if (!count)
+		return;
+	bpf_probe_read_kernel(words, count * sizeof(*words), &tp->inet_conn.icsk_ca_priv);
 	for (u32 i = 0; i < INTERNALS_WORDS; i++) {
+		if (i >= count)
+			break;
 		words[i] &= mask->words[i];
-		meant |= mask->words[i];
 		/* FNV-1a, by words */
 		hash = (hash ^ words[i]) * 0x100000001b3ULL;
 	}
-	if (!meant || hash == f->internals)
+	if (hash == f->internals)
 		return;
 	struct tp_internals *e = NULL;
 	bool full = false;
@@ -302,17 +308,19 @@ INLINE u64 TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segmen
 	e->kind = kind;
 	e->phase = phase;
 	e->has = g->has;
+	e->present = f->present;
 	READ_STATE(e, tp);
 	if (new_state)
 		e->sk_state = new_state;
 
-	/* a wake-up costs more than a sample: one for every 64 KiB, and the reader comes by on a timer too */
+	/* a wake-up costs more than a sample: the reader comes by on a timer, and is called where that is too late */
 	u64 flags = BPF_RB_NO_WAKEUP;
 
 	c->unread_bytes += sizeof(*e);
-	if (c->unread_bytes >= 64 * 1024) {
+	if (unlikely(c->unread_bytes >= cfg_look_bytes)) {
 		c->unread_bytes = 0;
-		flags = BPF_RB_FORCE_WAKEUP;
+		if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= cfg_wake_bytes)
+			flags = BPF_RB_FORCE_WAKEUP;
 	}
 	bpf_ringbuf_submit(e, flags);
 	return serial;
@@ -322,16 +330,16 @@ INLINE u64 TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segmen
 INLINE void TWIN(received_segment)(const struct sk_buff *skb, struct segment *g)
 {
 	const struct tcp_skb_cb *cb = (const struct tcp_skb_cb *)&skb->cb;
-	struct tcp_head h;
+	struct heads h;
 
 	__builtin_memset(g, 0, sizeof(*g));
-	if (!read_head(&h, READ(skb->head), READ(skb->transport_header)))
+	if (!read_heads(&h, READ(skb->head), READ(skb->network_header), READ(skb->transport_header)))
 		return;
-	parse_head(&h, g);
-	parse_ip(READ(skb->head), READ(skb->network_header), g);
-	g->seq = PROBED(cb->seq);
-	g->ack = PROBED(cb->ack_seq);
-	g->len = PROBED(cb->end_seq) - g->seq - !!(g->flags & TCPHDR_SYN) - !!(g->flags & TCPHDR_FIN);
+	parse_head(&h.tcp, g);
+	parse_ip(&h, g);
+	g->seq = READ(cb->seq);
+	g->ack = READ(cb->ack_seq);
+	g->len = READ(cb->end_seq) - g->seq - !!(g->flags & TCPHDR_SYN) - !!(g->flags & TCPHDR_FIN);
 }
 
 INLINE int TWIN(on_receive)(struct sock *sk, const struct sk_buff *skb, u8 watch)
@@ -422,7 +430,7 @@ INLINE int TWIN(on_queue)(const struct sk_buff *skb, struct sock *sk)
 {
 	struct tcp_sock *tp = TWIN(tcp_of)(sk);
 	struct segment g = {};
-	struct tcp_head h;
+	struct heads h;
 
 	if (!tp)
 		return 0;
@@ -441,9 +449,9 @@ INLINE int TWIN(on_queue)(const struct sk_buff *skb, struct sock *sk)
 	u8 *head = READ(skb->head);
 	u16 at = READ(skb->transport_header);
 
-	if (!read_head(&h, head, at))
+	if (!read_heads(&h, head, READ(skb->network_header), at))
 		return 0;
-	if (((u32)h.dest << 16 | from_be16(h.source)) !=
+	if (((u32)h.tcp.dest << 16 | from_be16(h.tcp.source)) !=
 	    ((u32)READ(sk->__sk_common.skc_dport) << 16 | READ(sk->__sk_common.skc_num))) {
 		struct counters *c = my_counters();
 
@@ -452,13 +460,13 @@ INLINE int TWIN(on_queue)(const struct sk_buff *skb, struct sock *sk)
 			c->header_unreadable++;
 		return 0;
 	}
-	parse_head(&h, &g);
-	parse_ip(head, READ(skb->network_header), &g);
+	parse_head(&h.tcp, &g);
+	parse_ip(&h, &g);
 	/* a 64-bit difference: the verifier forbids 32-bit arithmetic on what it holds for pointers */
 	u64 headroom = (u64)READ(skb->data) - (u64)head;
 
 	asm volatile("" : "+r"(headroom));
-	g.len = READ(skb->len) - (at - (u32)headroom) - head_bytes(&h);
+	g.len = READ(skb->len) - (at - (u32)headroom) - head_bytes(&h.tcp);
 
 	/* since the last transmission that was shown, TCP's counters should have moved by this one alone */
 	u64 bytes_sent = READ(tp->bytes_sent);

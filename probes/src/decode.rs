@@ -58,14 +58,22 @@ pub(crate) fn decode(record: &[u8], tick_ns: u64) -> Result<Record, BadRecord> {
         Some(t) if t == u64::from(TYPE_SAMPLE) && record.len() >= SAMPLE_BYTES => {
             decode_sample(record, tick_ns).ok_or_else(|| bad("unknown kind or phase"))
         }
-        Some(t) if t == u64::from(TYPE_FLOW) && record.len() >= size(FLOW) => {
-            decode_flow(record).ok_or_else(|| bad("unknown address family"))
-        }
+        Some(t) if t == u64::from(TYPE_FLOW) && record.len() >= size(FLOW) => decode_flow(record)
+            .map(|(flow, owner)| Record::Flow(flow, owner))
+            .ok_or_else(|| bad("unknown address family")),
         Some(t) if t == u64::from(TYPE_INTERNALS) && record.len() >= size(INTERNALS) => {
             decode_internals(record).ok_or_else(|| bad("a time out of range"))
         }
         _ => Err(bad("unknown type, or too short for it")),
     }
+}
+
+/// The flow that a record tells of, and the module that brings its congestion control; `None` where it is another record.
+pub(crate) fn flow_of(record: &[u8]) -> Option<(Flow, String)> {
+    if read(record, 0, 4) != Some(u64::from(TYPE_FLOW)) {
+        return None;
+    }
+    decode_flow(record)
 }
 
 fn decode_sample(record: &[u8], tick_ns: u64) -> Option<Record> {
@@ -132,7 +140,7 @@ fn decode_internals(record: &[u8]) -> Option<Record> {
     }))
 }
 
-fn decode_flow(record: &[u8]) -> Option<Record> {
+fn decode_flow(record: &[u8]) -> Option<(Flow, String)> {
     let address = |name| {
         let at = offset(FLOW, name);
         let octets: [u8; 16] = record.get(at..at + 16)?.try_into().ok()?;
@@ -165,7 +173,7 @@ fn decode_flow(record: &[u8]) -> Option<Record> {
         snd_wscale: scale(get!(record, FLOW, "snd_wscale")?),
         rcv_wscale: scale(get!(record, FLOW, "rcv_wscale")?),
     };
-    Some(Record::Flow(flow, text("owner", 56)?))
+    Some((flow, text("owner", 56)?))
 }
 
 fn read(record: &[u8], at: usize, size_bytes: usize) -> Option<u64> {

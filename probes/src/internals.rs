@@ -14,6 +14,17 @@ use crate::layout::{CONGESTIONS, INTERNALS_WORDS};
 /// The bytes of `icsk_ca_priv`, or a mask for them.
 pub(crate) type Words = [u64; INTERNALS_WORDS];
 
+/// `struct internals_mask` of the sampler: the mask, and how many words it has up to the last one that is not 0.
+pub(crate) type CountedMask = [u64; INTERNALS_WORDS + 1];
+
+/// The mask as the sampler takes it.
+pub(crate) fn counted(mask: Words) -> CountedMask {
+    let mut counted = [0; INTERNALS_WORDS + 1];
+    counted[..INTERNALS_WORDS].copy_from_slice(&mask);
+    counted[INTERNALS_WORDS] = mask.iter().rposition(|&word| word != 0).map_or(0, |last| last as u64 + 1);
+    counted
+}
+
 /// A congestion control whose private state is known: its name and the structure that it keeps there.
 struct Known {
     name: &'static str,
@@ -210,11 +221,13 @@ impl JiffyClock {
 }
 
 /// The layouts found so far, one for each congestion control that is known.
+#[derive(Clone)]
 pub(crate) struct Layouts {
     found: Vec<Found>,
     clock: JiffyClock,
 }
 
+#[derive(Clone)]
 struct Found {
     /// The module that brings it; empty where it is built in.
     owner: String,
@@ -236,11 +249,16 @@ impl Layouts {
         Layouts { found: found.collect(), clock: JiffyClock::new(tick_ns) }
     }
 
+    /// No kernel to ask: the inside of congestion controls is not known.
+    pub(crate) fn none(tick_ns: u64) -> Layouts {
+        Layouts { found: Vec::new(), clock: JiffyClock::new(tick_ns) }
+    }
+
     /// Hears that a flow uses a congestion control, and who brings that. If it is another one than was thought, or was
     /// not there yet, returns its place and the mask of its bits.
     pub(crate) fn learn(&mut self, congestion: &str, owner: &str) -> Option<(usize, Words)> {
         let at = KNOWN.iter().position(|k| k.name == congestion)?;
-        if self.found[at].owner == owner {
+        if self.found.get(at)?.owner == owner {
             return None;
         }
         let kernel = std::fs::read(Path::new(BTF).join("vmlinux")).unwrap_or_default();

@@ -13,12 +13,15 @@ mod missed;
 use tcpprobe_trace::fields;
 mod layout;
 mod plan;
+mod records;
 mod refusal;
 mod sampler;
 mod survey;
+pub mod synthetic;
 
 pub use decode::{BadRecord, Event};
 pub use filter::{Filter, FilterError};
 pub use plan::{Backend, Point};
+pub use records::{Decoder, Records};
 pub use sampler::{Attached, Cost, Error, Losses, Options, Sampler};
 pub use survey::{Obstacle, Survey, SurveyedPoint, Trial, Trials, Verdict, survey};

@@ -10,11 +10,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tcpprobe_trace::sample::LossCause;
 
 use crate::check::Facts;
-use crate::decode::{BadRecord, Event, Record, decode};
+use crate::decode::flow_of;
 use crate::filter::{Filter, FilterError};
-use crate::internals::{self, Layouts, Words};
+use crate::internals::{self, CountedMask, Layouts, Words};
 use crate::missed::{missed_probes, missed_runs};
 use crate::plan::{Backend, How, Point, Program, WAYS, Way};
+use crate::records::{Decoder, Records};
 use crate::refusal::{Answer, causes, in_short, plain};
 
 /// The compiled programs; aligned, for the ELF parser reads it in place.
@@ -119,7 +120,7 @@ pub struct Losses {
     pub flow_table_full: u64,
     /// Segments that left with an unreadable header.
     pub header_unreadable: u64,
-    /// Records that could not be understood.
+    /// Records that could not be understood; the [`Decoder`] counts them.
     pub bad_records: u64,
     /// Times that TCP had sent something which no probe was shown.
     pub not_shown: u64,
@@ -175,9 +176,9 @@ struct Missed {
 pub struct Cost {
     /// `how/target`.
     pub program: String,
-    /// Times it ran.
+    /// Times it ran while that was measured.
     pub runs: u64,
-    /// Time that it took in all.
+    /// Time that these took in all.
     pub time: Duration,
     /// Times that it could not run because it, or another of its kind, was running on the same processor.
     pub missed: u64,
@@ -189,16 +190,15 @@ pub struct Sampler {
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
     losses: PerCpuArray<MapData, Counters>,
-    masks: Array<MapData, Words>,
+    masks: Array<MapData, CountedMask>,
     layouts: Layouts,
     attached: Vec<Attached>,
     running: Vec<Program>,
     tick_ns: u64,
-    bad_records: u64,
     /// What the detached programs missed.
     missed: Missed,
     /// The kernel counts the programs' time while this is open.
-    _stats: Option<OwnedFd>,
+    stats: Option<OwnedFd>,
 }
 
 impl Sampler {
@@ -219,11 +219,10 @@ impl Sampler {
             attached: Vec::new(),
             running: Vec::new(),
             tick_ns,
-            bad_records: 0,
             missed: Missed::default(),
-            // without it the recording is the same, only its cost is not told
-            _stats: aya::sys::enable_stats(aya::sys::Stats::RunTime).ok(),
+            stats: None,
         };
+        sampler.measure_cost(true);
         let masks: Vec<Words> = sampler.layouts.masks().collect();
         for (at, mask) in masks.into_iter().enumerate() {
             sampler.set_mask(at, mask);
@@ -263,31 +262,31 @@ impl Sampler {
         }
     }
 
-    /// Takes what stands in the ring, at most `max` records; returns how many there were.
-    pub fn drain(&mut self, max: usize, events: &mut Vec<Event>) -> usize {
-        let mut taken = 0;
-        while taken < max {
-            let Some(record) = self.ring.next().map(|record| decode(&record, self.tick_ns)) else { break };
-            taken += 1;
-            match record {
-                Ok(Record::Sample(sample)) => events.push(Event::Sample(sample)),
-                Ok(Record::Flow(flow, owner)) => {
-                    let learnt = flow.congestion.as_deref().and_then(|name| self.layouts.learn(name, &owner));
-                    if let Some((at, mask)) = learnt {
-                        self.set_mask(at, mask);
-                    }
-                    events.push(Event::Flow(flow));
-                }
-                Ok(Record::Internals(raw)) => events.extend(self.layouts.decode(&raw).map(Event::Internals)),
-                Err(BadRecord { .. }) => self.bad_records += 1,
+    /// Takes what stands in the ring, until there are `max_bytes` of records; returns whether there may be more.
+    ///
+    /// Nothing is decoded on the way, but for flows: the programs may have to be told what to read of them.
+    pub fn drain(&mut self, max_bytes: usize, records: &mut Records) -> bool {
+        while records.as_bytes().len() < max_bytes {
+            let Some(record) = self.ring.next() else { return false };
+            records.push(&record);
+            let Some((flow, owner)) = flow_of(&record) else { continue };
+            drop(record);
+            let learnt = flow.congestion.as_deref().and_then(|name| self.layouts.learn(name, &owner));
+            if let Some((at, mask)) = learnt {
+                self.set_mask(at, mask);
             }
         }
-        taken
+        true
+    }
+
+    /// A decoder for the records that this sampler takes from the ring: all of them, from the first on.
+    pub fn decoder(&self) -> Decoder {
+        Decoder::new(self.layouts.clone(), self.tick_ns)
     }
 
     /// Without its mask nothing is said of a congestion control's inside, and nothing else changes.
     fn set_mask(&mut self, at: usize, mask: Words) {
-        let _ = u32::try_from(at).map(|at| self.masks.set(at, mask, 0));
+        let _ = u32::try_from(at).map(|at| self.masks.set(at, internals::counted(mask), 0));
     }
 
     /// Detaches the programs; what is in the ring can still be drained.
@@ -301,6 +300,14 @@ impl Sampler {
             }
         }
         costs
+    }
+
+    /// From here on the kernel measures what the programs cost, or does not: that itself takes a tenth of their time.
+    pub fn measure_cost(&mut self, measure: bool) {
+        if measure != self.stats.is_some() {
+            // without it the recording is the same, only its cost is not told
+            self.stats = measure.then(|| aya::sys::enable_stats(aya::sys::Stats::RunTime).ok()).flatten();
+        }
     }
 
     /// What the programs have cost so far; empty where the kernel does not count it.
@@ -320,12 +327,7 @@ impl Sampler {
     /// What was missed so far.
     pub fn losses(&self) -> Losses {
         let missed = if self.running.is_empty() { self.missed } else { self.missed() };
-        let mut sum = Losses {
-            bad_records: self.bad_records,
-            probe_missed: missed.probes,
-            recursion: missed.runs,
-            ..Losses::default()
-        };
+        let mut sum = Losses { probe_missed: missed.probes, recursion: missed.runs, ..Losses::default() };
         if let Ok(per_cpu) = self.losses.get(&0, 0) {
             per_cpu.iter().for_each(|counted| sum.add(*counted));
         }
@@ -432,9 +434,13 @@ pub(crate) fn load_object(options: &Options, btf: &Btf) -> Result<Ebpf, Error> {
     let congestions = internals::names();
     let since_5_12 = crate::check::kernel_at_least(5, 12);
     let cookie_helper = u32::from(since_5_12);
+    let ring_bytes = options.ring_bytes.next_power_of_two().max(64 * 1024);
+    let wake_bytes = u64::from(ring_bytes / 4);
+    // together the processors fill no more than another quarter before one of them looks
+    let look_bytes = wake_bytes / aya::util::nr_cpus().map_or(1, |n| n.max(1) as u64);
     EbpfLoader::new()
         .btf(Some(btf))
-        .map_max_entries("events", options.ring_bytes.next_power_of_two().max(64 * 1024))
+        .map_max_entries("events", ring_bytes)
         .map_max_entries("flows", options.max_flows)
         .override_global("cfg_ports", &ports[..], true)
         .override_global("cfg_port_count", &port_count, true)
@@ -444,6 +450,8 @@ pub(crate) fn load_object(options: &Options, btf: &Btf) -> Result<Ebpf, Error> {
         .override_global("cfg_mark", &mark, true)
         .override_global("cfg_netns", &netns, true)
         .override_global("cfg_sparse", &sparse, true)
+        .override_global("cfg_look_bytes", &look_bytes, true)
+        .override_global("cfg_wake_bytes", &wake_bytes, true)
         .override_global("cfg_cookie_helper", &cookie_helper, true)
         .override_global("cfg_congestions", &congestions[..], true)
         .load(if since_5_12 { OBJECT } else { OLD_OBJECT })

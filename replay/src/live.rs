@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::setsockopt;
 use pcap::{Active, Capture, Linktype, Precision};
 
 /// What to capture.
@@ -118,6 +119,10 @@ impl LiveCapture {
             let _ = capture.set_datalink(Linktype::LINUX_SLL2);
         }
         capture.filter(&options.filter, true).map_err(err("cannot set the filter"))?;
+        if is_loopback(&options.interface) {
+            // libpcap leaves out what goes out there, for it comes in again: so it need not be copied. Refused, it is.
+            let _ = setsockopt(&capture.as_fd(), IgnoreOutgoing, &true);
+        }
         reserve(&options.file)?;
         // a blocking read waits for a packet however long that takes, and would not see the end of the recording
         let capture = capture.setnonblock().map_err(err("cannot read without waiting"))?;
@@ -198,6 +203,25 @@ fn device(interface: &str, snaplen: u32, buffer_bytes: u32) -> Result<Capture<Ac
         .map_err(err("cannot capture (it needs CAP_NET_RAW)"))
 }
 
+/// Leaves out what is sent (`PACKET_IGNORE_OUTGOING`, since Linux 4.20).
+#[derive(Clone, Copy, Debug)]
+struct IgnoreOutgoing;
+
+nix::setsockopt_impl!(
+    IgnoreOutgoing,
+    libc::SOL_PACKET,
+    libc::PACKET_IGNORE_OUTGOING,
+    bool,
+    nix::sys::socket::sockopt::SetBool
+);
+
+/// Is this a loopback interface of the calling thread's network namespace?
+fn is_loopback(interface: &str) -> bool {
+    let is_it = |a: &nix::ifaddrs::InterfaceAddress| a.interface_name == interface;
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    all.filter(is_it).any(|a| a.flags.contains(nix::net::if_::InterfaceFlags::IFF_LOOPBACK))
+}
+
 /// Whether packets can be captured on this interface: opens the device as a recording does, and closes it again.
 pub fn try_device(interface: &str, snaplen: u32, buffer_bytes: u32) -> Result<(), Error> {
     device(interface, snaplen, buffer_bytes).map(drop)
@@ -244,6 +268,12 @@ mod tests {
         let dead = Capture::dead(Linktype::LINUX_SLL2).unwrap();
         let hosts = [("10.0.0.0".parse().unwrap(), 8), ("fd00::".parse().unwrap(), 8)];
         dead.compile(&filter(&[5201], hosts.into_iter()), true).unwrap();
+    }
+
+    #[test]
+    fn loopback_is_told_from_other_interfaces() {
+        assert!(is_loopback("lo"));
+        assert!(!is_loopback("any") && !is_loopback("no-such-if0"));
     }
 
     #[test]

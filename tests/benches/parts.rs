@@ -10,10 +10,14 @@ use std::sync::LazyLock;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use tcpprobe_fixtures::bulk::{Bulk, write};
+use tcpprobe_probes::synthetic::push_sample;
+use tcpprobe_probes::{Decoder, Records};
 use tcpprobe_replay::capture::{Capture, read_tcp};
 use tcpprobe_replay::join::{Batching, Joined, join, join_in_parts};
+use tcpprobe_trace::fields::FIELDS;
 use tcpprobe_trace::join::JoinWriter;
 use tcpprobe_trace::reader::TraceReader;
+use tcpprobe_trace::sample::{Kind, Phase, Sample, Segment, State};
 use tempfile::TempDir;
 
 const PACKETS: u64 = 100_000;
@@ -87,6 +91,35 @@ fn store_rows(bencher: Bencher) {
         writer.write(&JOINED.capture, JOINED.packets.iter().copied()).unwrap();
         writer.commit().unwrap();
         folder
+    });
+}
+
+/// Records of the ring, as the programs write them, to samples.
+#[divan::bench]
+fn decode_ring(bencher: Bencher) {
+    let mut records = Records::default();
+    let mut state = State::default();
+    (0..FIELDS.len()).for_each(|field| state.set(field, Some(field as i64 * 4)));
+    for serial in 1..=PACKETS {
+        let segment = Segment { seq: serial as u32, len: 1448, ack: 1, flags: 0x10, tsval: Some(7), ip_id: Some(9) };
+        let sample = Sample {
+            flow: serial % 50 + 1,
+            serial,
+            mono_ns: serial as i64 * 1_000,
+            kind: Kind::Send,
+            phase: Phase::Transmit,
+            segment: Some(segment),
+            unseen_before: false,
+            refused_before: 0,
+            error: 0,
+            state,
+        };
+        push_sample(&mut records, &sample);
+    }
+    bencher.counter(ItemsCount::new(PACKETS)).bench_local(|| {
+        let mut decoder = Decoder::of_synthetic();
+        let decoded = decoder.events(&records).map(divan::black_box).count();
+        assert_eq!(decoded as u64, PACKETS);
     });
 }
 

@@ -52,7 +52,8 @@ pub struct SessionWriter {
     real_base_ns: i64,
     anchor: Anchor,
     anchored: bool,
-    flows: HashMap<u64, FlowState>,
+    // boxed, for they are taken out while they are worked on
+    flows: HashMap<u64, Box<FlowState>>,
     next: runs::NextIds,
     /// Flows with samples that are not written yet, in the order of these; and how many samples.
     holding: Vec<u64>,
@@ -211,7 +212,7 @@ impl SessionWriter {
             early_internals: None,
             held_internals: Vec::new(),
         };
-        self.flows.insert(flow.key, state);
+        self.flows.insert(flow.key, Box::new(state));
         Ok(())
     }
 
@@ -298,8 +299,7 @@ impl SessionWriter {
     fn write_flow(&mut self, flow: &mut FlowState) -> Result<()> {
         let samples = std::mem::take(&mut flow.held);
         let first_id = self.next.sample;
-        let mut runs = runs::RunWriter { db: &self.db, path: &self.path, next: &mut self.next };
-        runs.write(flow.id, &mut flow.last_rows, &samples)?;
+        runs::RunWriter::new(&self.db, &self.path, &mut self.next)?.write(flow.id, &mut flow.last_rows, &samples)?;
         self.write_internals(flow, &samples, first_id)
     }
 

@@ -1,35 +1,36 @@
-//! The threads of a recording: one drains the ring, one writes the samples, one captures packets.
+//! The threads of a recording: one empties the ring, one writes the samples, one captures packets.
 //!
-//! Between draining and writing stands a bounded queue. Where the disk is too slow it fills, the drain waits, the
+//! Between emptying and writing stands a backlog, for the recorded machine comes first: where many samples come they
+//! are written later, unless too many wait already. Where the disk has no room for them the drain waits, the
 //! ring fills, and the kernel counts what it drops: every loss is counted in one place.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use tcpprobe_probes::{Cost, Event, Losses, Sampler, clock};
+use crossbeam_channel::bounded;
+use tcpprobe_probes::{Cost, Decoder, Losses, Records, Sampler, clock};
 use tcpprobe_replay::live::{self, LiveCapture};
-use tcpprobe_trace::clock::Anchor;
 use tcpprobe_trace::writer::{SessionEnd, Totals};
 
+use super::backlog::{BATCH_BYTES, Batch, Gauge, In, Last, Next, Out, backlog};
 use super::sink::Sink;
 
-/// Records taken from the ring at once.
-const BATCH: usize = 8192;
-/// Batches that may wait for the writer: 64 × 8192 samples of about 300 bytes are 160 MB at most.
-const QUEUE: usize = 64;
-/// The programs wake the reader once for 64 KiB; what is less waits no longer than this.
+/// What is less than the programs wake the reader for waits no longer than this.
 const DRAIN_EVERY: Duration = Duration::from_millis(20);
-/// A crash loses no more than this.
+/// A crash loses no more than this, and what is in the backlog.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
-
-enum Message {
-    Batch { events: Vec<Event>, after: Anchor },
-    End { losses: Losses, costs: Vec<Cost> },
-}
+/// While more than this comes out of the ring, some 19,000 samples a second, writing waits.
+const BUSY_BYTES_PER_SECOND: f64 = (4 << 20) as f64;
+/// How long that is measured.
+const PACE_EVERY: Duration = Duration::from_millis(200);
+/// Meanwhile the programs' cost is measured in one of so many of these.
+const MEASURE_ONE_IN: u32 = 8;
+/// With so many bytes of records in the backlog's file writing waits no longer, until there are none.
+const TOO_MANY_BYTES: u64 = 1 << 30;
 
 /// What a recording came to.
 pub(crate) struct Report {
@@ -41,11 +42,20 @@ pub(crate) struct Report {
     pub(crate) printed: Option<u64>,
 }
 
+/// How samples get from the ring into the trace.
+pub(crate) struct Options {
+    /// Folder for those that have no room in memory.
+    pub(crate) spill_into: Option<PathBuf>,
+    /// Whether writing them may wait until there are fewer.
+    pub(crate) may_wait: bool,
+}
+
 /// A recording under way.
 pub(crate) struct Running {
     pub(crate) session_id: Option<i64>,
     stop_capture: Arc<AtomicBool>,
     stop_sampler: Arc<AtomicBool>,
+    waiting: Gauge,
     drain: JoinHandle<anyhow::Result<()>>,
     capture: Option<JoinHandle<Result<live::Stats, live::Error>>>,
     writer: JoinHandle<anyhow::Result<(Sink, Losses, Vec<Cost>)>>,
@@ -57,6 +67,7 @@ impl Running {
     pub(crate) fn start(
         sampler: Sampler,
         capture: Option<live::Options>,
+        options: Options,
         begin: impl FnOnce() -> Result<Sink, tcpprobe_trace::Error>,
     ) -> anyhow::Result<Running> {
         let stop_capture = Arc::new(AtomicBool::new(false));
@@ -74,11 +85,14 @@ impl Running {
             }
         };
         let session_id = sink.session_id();
-        let (to_writer, from_drain) = bounded(QUEUE);
+        let (to_writer, from_drain) = backlog(options.spill_into);
+        let decoder = sampler.decoder();
+        let waiting = to_writer.gauge();
+        let pace = Pace::new(options.may_wait);
         let stop = Arc::clone(&stop_sampler);
-        let drain = spawn("drain", move || drain(sampler, &to_writer, &stop))?;
-        let writer = spawn("writer", move || write(sink, &from_drain))?;
-        Ok(Running { session_id, stop_capture, stop_sampler, drain, capture, writer })
+        let drain = spawn("drain", move || drain(sampler, to_writer, pace, &stop))?;
+        let writer = spawn("writer", move || Writer::new(sink, decoder).run(&from_drain))?;
+        Ok(Running { session_id, stop_capture, stop_sampler, waiting, drain, capture, writer })
     }
 
     /// Has a thread ended that should still be running?
@@ -86,6 +100,11 @@ impl Running {
         self.drain.is_finished()
             || self.writer.is_finished()
             || self.capture.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
+    /// Bytes of records that are not written yet.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.waiting.waiting_bytes()
     }
 
     /// Ends the recording in order: packets first, so that none is captured that was not sampled.
@@ -148,49 +167,369 @@ fn start_capture(options: live::Options, stop: Arc<AtomicBool>) -> anyhow::Resul
     }
 }
 
-fn drain(mut sampler: Sampler, to_writer: &Sender<Message>, stop: &AtomicBool) -> anyhow::Result<()> {
-    let gone = |_| anyhow!("the writer stopped");
-    while !stop.load(Ordering::Acquire) {
-        sampler.wait(DRAIN_EVERY)?;
-        drain_ring(&mut sampler, to_writer).map_err(gone)?;
-    }
-    let costs = sampler.stop();
-    // detached: what the ring holds now is all that there is
-    drain_ring(&mut sampler, to_writer).map_err(gone)?;
-    to_writer.send(Message::End { losses: sampler.losses(), costs }).map_err(|_| anyhow!("the writer stopped"))
+/// Where samples come from: the sampler, or in tests something faster.
+pub(crate) trait Source {
+    /// Waits until there is much to take.
+    fn wait(&self, timeout: Duration) -> anyhow::Result<()>;
+    /// Takes so many bytes of records; returns whether there may be more.
+    fn drain(&mut self, max_bytes: usize, records: &mut Records) -> bool;
+    /// Measures what it costs from here on, or does not.
+    fn measure_cost(&mut self, measure: bool);
+    /// Ends it, but for what can still be taken.
+    fn stop(&mut self) -> Vec<Cost>;
+    /// What it missed.
+    fn losses(&self) -> Losses;
 }
 
-fn drain_ring(sampler: &mut Sampler, to_writer: &Sender<Message>) -> Result<(), crossbeam_channel::SendError<Message>> {
+impl Source for Sampler {
+    fn wait(&self, timeout: Duration) -> anyhow::Result<()> {
+        Ok(Sampler::wait(self, timeout)?)
+    }
+    fn drain(&mut self, max_bytes: usize, records: &mut Records) -> bool {
+        Sampler::drain(self, max_bytes, records)
+    }
+    fn measure_cost(&mut self, measure: bool) {
+        Sampler::measure_cost(self, measure);
+    }
+    fn stop(&mut self) -> Vec<Cost> {
+        Sampler::stop(self)
+    }
+    fn losses(&self) -> Losses {
+        Sampler::losses(self)
+    }
+}
+
+/// Says when writing has to wait: while much is recorded, for what uses the processors then is what is recorded.
+struct Pace {
+    may_wait: bool,
+    /// Since when these bytes were taken from the ring.
+    since: Instant,
+    taken_bytes: usize,
+    /// Whether too many wait already.
+    too_many: bool,
+}
+
+impl Pace {
+    fn new(may_wait: bool) -> Pace {
+        Pace { may_wait, since: Instant::now(), taken_bytes: 0, too_many: false }
+    }
+
+    /// What has been taken, and what waits in the file; `Some`: whether to wait from here on.
+    fn after(&mut self, taken_bytes: usize, spilled_bytes: u64) -> Option<bool> {
+        self.taken_bytes += taken_bytes;
+        let elapsed = self.since.elapsed();
+        if !self.may_wait || elapsed < PACE_EVERY {
+            return None;
+        }
+        let bytes_per_second = self.taken_bytes as f64 / elapsed.as_secs_f64();
+        (self.since, self.taken_bytes) = (Instant::now(), 0);
+        self.too_many = spilled_bytes >= TOO_MANY_BYTES || (self.too_many && spilled_bytes > 0);
+        Some(!self.too_many && bytes_per_second > BUSY_BYTES_PER_SECOND)
+    }
+}
+
+fn drain(mut source: impl Source, mut to_writer: In, mut pace: Pace, stop: &AtomicBool) -> anyhow::Result<()> {
+    let gone = || anyhow!("the writer stopped");
+    let mut windows = 0;
+    while !stop.load(Ordering::Acquire) {
+        source.wait(DRAIN_EVERY)?;
+        let taken_bytes = drain_ring(&mut source, &mut to_writer).ok_or_else(gone)?;
+        if let Some(wait) = pace.after(taken_bytes, to_writer.spilled_bytes()) {
+            to_writer.hold(wait);
+            windows += 1;
+            source.measure_cost(!wait || windows % MEASURE_ONE_IN == 0);
+        }
+    }
+    to_writer.hold(false);
+    let costs = source.stop();
+    // detached: what the ring holds now is all that there is
+    drain_ring(&mut source, &mut to_writer).ok_or_else(gone)?;
+    to_writer.finish(Last { losses: source.losses(), costs }).then_some(()).ok_or_else(gone)
+}
+
+/// Returns the bytes of records that there were; `None`: there is no writer any more.
+fn drain_ring(source: &mut impl Source, to_writer: &mut In) -> Option<usize> {
+    let mut taken_bytes = 0;
     loop {
-        let mut events = Vec::new();
-        let taken = sampler.drain(BATCH, &mut events);
+        let mut records = to_writer.records();
+        let more = source.drain(BATCH_BYTES, &mut records);
+        taken_bytes += records.as_bytes().len();
         // an empty batch carries an anchor all the same: it keeps the clocks tied while nothing happens
-        to_writer.send(Message::Batch { events, after: clock::anchor() })?;
-        if taken < BATCH {
-            return Ok(());
+        if !to_writer.push(Batch { records, after: clock::anchor() }) {
+            return None;
+        }
+        if !more {
+            return Some(taken_bytes);
         }
     }
 }
 
-fn write(mut sink: Sink, from_drain: &Receiver<Message>) -> anyhow::Result<(Sink, Losses, Vec<Cost>)> {
-    let mut committed = Instant::now();
-    let mut orphans = 0;
-    loop {
-        match from_drain.recv_timeout(COMMIT_EVERY) {
-            Ok(Message::Batch { events, after }) => {
-                orphans += sink.take(&events, after)?;
-                let due = committed.elapsed() >= COMMIT_EVERY;
-                sink.batch_end(after, due)?;
-                if due {
-                    committed = Instant::now();
+struct Writer {
+    sink: Sink,
+    decoder: Decoder,
+    committed: Instant,
+    /// Samples whose flow was never announced.
+    orphans: u64,
+}
+
+impl Writer {
+    fn new(sink: Sink, decoder: Decoder) -> Writer {
+        Writer { sink, decoder, committed: Instant::now(), orphans: 0 }
+    }
+
+    fn run(mut self, from_drain: &Out) -> anyhow::Result<(Sink, Losses, Vec<Cost>)> {
+        loop {
+            match from_drain.next(COMMIT_EVERY)? {
+                Next::Batch(batch) => {
+                    self.take(&batch)?;
+                    from_drain.done(batch.records);
+                }
+                Next::Last(Last { mut losses, costs }) => {
+                    losses.bad_records += self.orphans + self.decoder.bad_records();
+                    return Ok((self.sink, losses, costs));
+                }
+                Next::Waited => self.sink.commit()?,
+                Next::Gone => return Err(anyhow!("the drain stopped")),
+            }
+        }
+    }
+
+    fn take(&mut self, batch: &Batch) -> anyhow::Result<()> {
+        self.orphans += self.sink.take(self.decoder.events(&batch.records), batch.after)?;
+        let due = self.committed.elapsed() >= COMMIT_EVERY;
+        self.sink.batch_end(batch.after, due)?;
+        if due {
+            self.committed = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    use rusqlite::Connection;
+    use tcpprobe_probes::synthetic::{push_flow, push_sample};
+    use tcpprobe_trace::fields::{FIELDS, index};
+    use tcpprobe_trace::sample::{Family, Flow, Kind, Phase, Sample, Segment, State};
+    use tcpprobe_trace::writer::{SessionStart, SessionWriter};
+
+    const FLOWS: u64 = 50;
+    const MSS: u64 = 1448;
+    /// What a record takes in the ring, about.
+    const RECORD_BYTES: u64 = 224;
+
+    /// Senders in turns, two segments for each acknowledgment.
+    struct Flood {
+        samples: u64,
+        /// `None`: as fast as they are taken.
+        per_second: Option<u64>,
+        ring_bytes: u64,
+        began: Instant,
+        taken: u64,
+        lost: u64,
+        state: State,
+    }
+
+    impl Flood {
+        fn new(samples: u64, per_second: Option<u64>, ring_bytes: u64) -> Flood {
+            let mut state = State::default();
+            (0..FIELDS.len()).for_each(|field| state.set(field, Some(1)));
+            state.set(const { index("rto_us") }, Some(204_000));
+            Flood { samples, per_second, ring_bytes, began: Instant::now(), taken: 0, lost: 0, state }
+        }
+
+        /// Samples that there have been.
+        fn came(&self) -> u64 {
+            let Some(per_second) = self.per_second else { return self.samples };
+            self.samples.min((self.began.elapsed().as_nanos() * u128::from(per_second) / 1_000_000_000) as u64)
+        }
+
+        fn flow(key: u64) -> Flow {
+            Flow {
+                key,
+                mono_ns: 1,
+                local: ([10, 0, 0, key as u8], 443).into(),
+                remote: "192.0.2.1:5000".parse().unwrap(),
+                family: Family::Inet,
+                netns: 1,
+                cookie: Some(key),
+                congestion: Some("cubic".into()),
+                snd_wscale: Some(7),
+                rcv_wscale: Some(7),
+            }
+        }
+
+        fn sample(&mut self, number: u64) -> Sample {
+            let (flow, turn) = (number % FLOWS + 1, number / FLOWS);
+            let (segments, acks) = (turn - turn / 3, turn / 3);
+            let kind = if turn % 3 == 2 { Kind::Ack } else { Kind::Send };
+            let (sent, acked) = (segments * MSS, acks * 2 * MSS);
+            for (field, value) in [
+                (const { index("snd_nxt") }, sent & 0xffff_ffff),
+                (const { index("snd_una") }, acked & 0xffff_ffff),
+                (const { index("write_seq") }, sent & 0xffff_ffff),
+                (const { index("bytes_sent") }, sent),
+                (const { index("bytes_acked") }, acked),
+                (const { index("segs_out") }, segments),
+                (const { index("delivered") }, 2 * acks),
+                (const { index("srtt_us") }, 20_000 + acks % 64),
+                (const { index("snd_cwnd") }, 10 + acks % 128),
+                (const { index("packets_out") }, segments - 2 * acks),
+            ] {
+                self.state.set(field, i64::try_from(value).ok());
+            }
+            let (seq, ack) = if kind == Kind::Ack { (1, acked as u32) } else { (sent as u32, 1) };
+            let len = if kind == Kind::Ack { 0 } else { MSS as u32 };
+            Sample {
+                flow,
+                serial: turn + 1,
+                mono_ns: number as i64 * 1_000,
+                kind,
+                phase: if kind == Kind::Ack { Phase::Before } else { Phase::Transmit },
+                segment: Some(Segment {
+                    seq,
+                    len,
+                    ack,
+                    flags: 0x10,
+                    tsval: Some((number / 1_000_000) as u32),
+                    ip_id: None,
+                }),
+                unseen_before: false,
+                refused_before: 0,
+                error: 0,
+                state: self.state,
+            }
+        }
+    }
+
+    impl Source for Flood {
+        fn wait(&self, timeout: Duration) -> anyhow::Result<()> {
+            let until = Instant::now() + timeout;
+            while self.came() - self.taken < self.ring_bytes / RECORD_BYTES / 4 && Instant::now() < until {
+                std::thread::yield_now();
+            }
+            Ok(())
+        }
+
+        fn drain(&mut self, max_bytes: usize, records: &mut Records) -> bool {
+            if self.taken == 0 {
+                (1..=FLOWS).for_each(|key| push_flow(records, &Flood::flow(key)));
+            }
+            while records.as_bytes().len() < max_bytes {
+                let waiting = self.came() - self.taken;
+                if self.per_second.is_some() {
+                    let too_many = waiting.saturating_sub(self.ring_bytes / RECORD_BYTES);
+                    self.taken += too_many;
+                    self.lost += too_many;
+                }
+                // a few at once, for looking at the clock takes time too
+                let next = self.taken + waiting.min(64);
+                if waiting == 0 {
+                    return false;
+                }
+                while self.taken < next {
+                    let sample = self.sample(self.taken);
+                    push_sample(records, &sample);
+                    self.taken += 1;
                 }
             }
-            Ok(Message::End { mut losses, costs }) => {
-                losses.bad_records += orphans;
-                return Ok((sink, losses, costs));
-            }
-            Err(RecvTimeoutError::Timeout) => sink.commit()?,
-            Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the drain stopped")),
+            true
         }
+
+        fn measure_cost(&mut self, _: bool) {}
+
+        fn stop(&mut self) -> Vec<Cost> {
+            Vec::new()
+        }
+
+        fn losses(&self) -> Losses {
+            Losses { ring_full: self.lost, ..Losses::default() }
+        }
+    }
+
+    #[test]
+    fn writing_waits_while_much_comes_and_only_so_long() {
+        let much = BUSY_BYTES_PER_SECOND as usize;
+        let mut pace = Pace::new(true);
+        let mut after = |taken_bytes, spilled_bytes| {
+            pace.since -= PACE_EVERY;
+            pace.after(taken_bytes, spilled_bytes)
+        };
+        assert_eq!(after(much / 100, 0), Some(false));
+        assert_eq!(after(much, 0), Some(true));
+        assert_eq!(after(much, TOO_MANY_BYTES), Some(false));
+        assert_eq!(after(much, TOO_MANY_BYTES / 2), Some(false), "until there are none");
+        assert_eq!(after(much, 0), Some(true));
+        assert_eq!(Pace::new(false).after(much, 0), None, "what is printed is wanted now");
+    }
+
+    /// Records a flood into a trace until all of it came.
+    fn record(flood: Flood, trace: &Path) -> Losses {
+        let writer = SessionWriter::begin(trace, &SessionStart::default(), clock::anchor()).unwrap();
+        let sink = Sink::new(Some(writer), None);
+        let (to_writer, from_drain) = backlog(trace.parent().map(Path::to_owned));
+        let over = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&over);
+        let writer = std::thread::spawn(move || Writer::new(sink, Decoder::of_synthetic()).run(&from_drain).unwrap());
+        let length = flood.per_second.map(|n| Duration::from_secs_f64(flood.samples as f64 / n as f64));
+        let drained = std::thread::spawn(move || drain(flood, to_writer, Pace::new(true), &stop));
+        if let Some(length) = length {
+            std::thread::park_timeout(length);
+        }
+        over.store(true, Ordering::Release);
+        drained.join().unwrap().unwrap();
+        let (sink, losses, _) = writer.join().unwrap();
+        let losses_by_cause = losses.by_cause().into_iter().filter(|(_, n)| *n > 0).collect();
+        sink.finish(&SessionEnd { losses: losses_by_cause, ..SessionEnd::default() }, clock::anchor()).unwrap();
+        losses
+    }
+
+    fn counts(trace: &Path) -> [i64; 3] {
+        let db = Connection::open(trace).unwrap();
+        let one = |sql| db.query_row(sql, [], |r| r.get(0)).unwrap();
+        [
+            one("SELECT samples FROM sessions"),
+            one("SELECT count(*) FROM sample_rows"),
+            one("SELECT coalesce(sum(count), 0) FROM losses WHERE cause = 'ring_full'"),
+        ]
+    }
+
+    #[test]
+    fn a_burst_is_written_down_to_the_last_sample() {
+        let folder = tempfile::tempdir().unwrap();
+        let trace = folder.path().join("trace.db");
+        let losses = record(Flood::new(100_000, None, 0), &trace);
+        assert_eq!(losses, Losses::default());
+        assert_eq!(counts(&trace), [100_000, 100_000, 0]);
+    }
+
+    #[test]
+    fn what_came_too_fast_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let trace = folder.path().join("trace.db");
+        // more than any machine takes
+        let losses = record(Flood::new(1_000_000, Some(20_000_000), 1 << 20), &trace);
+        assert!(losses.ring_full > 0);
+        let [samples, rows, lost] = counts(&trace);
+        assert_eq!((samples, lost), (rows, losses.ring_full as i64));
+        assert_eq!(samples + lost, 1_000_000);
+    }
+
+    /// `cargo test --release -p tcpprobe -- --ignored flood --nocapture`
+    #[test]
+    #[ignore = "takes minutes and gigabytes, and says something of an idle machine with optimized code alone"]
+    fn a_flood_of_a_million_samples_a_second_for_half_a_minute() {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let trace = folder.path().join("trace.db");
+        let began = Instant::now();
+        let losses = record(Flood::new(30_000_000, Some(1_000_000), 16 << 20), &trace);
+        let peak = std::fs::read_to_string("/proc/self/status").unwrap();
+        let peak = peak.lines().find(|l| l.starts_with("VmHWM")).unwrap_or_default().to_owned();
+        eprintln!("written in {:.1} s, {peak}, {} lost", began.elapsed().as_secs_f64(), losses.ring_full);
+        assert_eq!(losses, Losses::default());
+        assert_eq!(counts(&trace), [30_000_000, 30_000_000, 0]);
     }
 }

@@ -42,13 +42,13 @@ impl Sink {
 
     /// Takes samples and flows. Returns the samples whose flow was never announced: a full ring may swallow the
     /// announcement alone.
-    pub(crate) fn take(&mut self, events: &[Event], after: Anchor) -> anyhow::Result<u64> {
+    pub(crate) fn take(&mut self, events: impl Iterator<Item = Event>, after: Anchor) -> anyhow::Result<u64> {
         let mut orphans = 0;
         for event in events {
             let known = match event {
-                Event::Flow(flow) => self.flow(flow, after)?,
-                Event::Sample(sample) => self.sample(sample, after)?,
-                Event::Internals(internals) => self.internals(internals, after)?,
+                Event::Flow(flow) => self.flow(&flow, after)?,
+                Event::Sample(sample) => self.sample(&sample, after)?,
+                Event::Internals(internals) => self.internals(&internals, after)?,
             };
             orphans += u64::from(!known);
         }

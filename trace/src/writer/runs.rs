@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{CachedStatement, Connection, params_from_iter};
 
 use super::insert;
 use crate::fields::{FIELDS, Moves};
@@ -58,9 +58,28 @@ pub(crate) struct RunWriter<'a> {
     pub(super) db: &'a Connection,
     pub(super) path: &'a Path,
     pub(super) next: &'a mut NextIds,
+    run_rows: CachedStatement<'a>,
+    sample_rows: CachedStatement<'a>,
+    ack_rows: CachedStatement<'a>,
+    seldom_rows: CachedStatement<'a>,
 }
 
-impl RunWriter<'_> {
+impl<'a> RunWriter<'a> {
+    pub(super) fn new(db: &'a Connection, path: &'a Path, next: &'a mut NextIds) -> Result<RunWriter<'a>> {
+        let prepared = |table: &str, columns: usize| {
+            db.prepare_cached(&insert(table, columns)).map_err(failed(path, "cannot write a sample"))
+        };
+        Ok(RunWriter {
+            db,
+            path,
+            next,
+            run_rows: prepared("sample_runs", 4 + BASES.len())?,
+            sample_rows: prepared("sample_rows", 1 + SAMPLE_COLUMNS.len() + stored(Moves::Segment).count())?,
+            ack_rows: prepared("ack_rows", 1 + ACK_COLUMNS.len() + stored(Moves::Ack).count())?,
+            seldom_rows: prepared("seldom_rows", 1 + stored(Moves::Seldom).count())?,
+        })
+    }
+
     /// Writes them; the first gets the next id, and so on.
     pub(super) fn write(&mut self, flow_id: i64, last: &mut LastRows, samples: &[Plain]) -> Result<()> {
         let mut rest = samples;
@@ -84,7 +103,7 @@ impl RunWriter<'_> {
             self.sample(&bases, sample, ack_id)?;
         }
         let run = [first_id, self.next.sample - 1, flow_id, first.serial].into_iter().chain(bases.columns());
-        self.insert("sample_runs", 4 + BASES.len(), run.map(Some))
+        execute(&mut self.run_rows, self.path, run.map(Some))
     }
 
     fn sample(&mut self, bases: &Bases, sample: &Plain, ack_id: i64) -> Result<()> {
@@ -92,11 +111,15 @@ impl RunWriter<'_> {
         let mut columns = bases.sample(sample);
         columns[ACK_OFF] = Some(ack_id - bases.ack_id);
         let row = std::iter::once(Some(id)).chain(columns).chain(picked(&sample.state, Moves::Segment));
-        self.insert("sample_rows", 1 + SAMPLE_COLUMNS.len() + stored(Moves::Segment).count(), row)?;
+        execute(&mut self.sample_rows, self.path, row)?;
         if sample.error != 0 || sample.rcv_laps != 0 {
             let or_null = |value: i64| (value != 0).then_some(value);
             let row = [Some(id), or_null(i64::from(sample.error)), or_null(sample.rcv_laps)];
-            self.insert("rare_rows", row.len(), row.into_iter())?;
+            let mut rare_rows = self
+                .db
+                .prepare_cached(&insert("rare_rows", row.len()))
+                .map_err(failed(self.path, "cannot write a sample"))?;
+            execute(&mut rare_rows, self.path, row.into_iter())?;
         }
         self.next.sample += 1;
         Ok(())
@@ -116,7 +139,7 @@ impl RunWriter<'_> {
                 let id = self.next.seldom;
                 self.next.seldom += 1;
                 let row = std::iter::once(Some(id)).chain(values.into_iter().take(seldom_count));
-                self.insert("seldom_rows", 1 + seldom_count, row)?;
+                execute(&mut self.seldom_rows, self.path, row)?;
                 last.seldom = Some((id, values));
                 id
             }
@@ -137,21 +160,18 @@ impl RunWriter<'_> {
                 let id = self.next.ack;
                 self.next.ack += 1;
                 let row = std::iter::once(Some(id)).chain(values.into_iter().take(count));
-                self.insert("ack_rows", 1 + count, row)?;
+                execute(&mut self.ack_rows, self.path, row)?;
                 last.ack = Some((id, values));
                 id
             }
         };
         Ok((ack_id, seldom_id))
     }
+}
 
-    fn insert(&self, table: &str, columns: usize, row: impl Iterator<Item = Option<i64>>) -> Result<()> {
-        self.db
-            .prepare_cached(&insert(table, columns))
-            .and_then(|mut s| s.execute(params_from_iter(row)))
-            .map_err(failed(self.path, "cannot write a sample"))?;
-        Ok(())
-    }
+fn execute(statement: &mut CachedStatement<'_>, path: &Path, row: impl Iterator<Item = Option<i64>>) -> Result<()> {
+    statement.execute(params_from_iter(row)).map_err(failed(path, "cannot write a sample"))?;
+    Ok(())
 }
 
 /// Where [`SAMPLE_COLUMNS`] has the id of the row of `ack_rows`.

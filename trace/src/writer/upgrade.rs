@@ -23,7 +23,7 @@ pub(crate) fn upgrade(db: &Connection, path: &Path, from: i64) -> Result<()> {
         let mut rows = flows.query([]).map_err(&err)?;
         while let Some(row) = rows.next().map_err(&err)? {
             let flow_id = row.get(0).map_err(&err)?;
-            flow(&mut RunWriter { db, path, next: &mut next }, flow_id)?;
+            flow(&mut RunWriter::new(db, path, &mut next)?, flow_id)?;
         }
     }
     // statements that name what goes now would be in its way
