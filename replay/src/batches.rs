@@ -67,8 +67,11 @@ pub(crate) struct Batch {
 /// Memory of batches that are done, for those that come: pages that are new cost as much as what is written to them.
 #[derive(Debug, Default)]
 pub(crate) struct Spare {
-    of: Mutex<Vec<(Vec<Packet>, Vec<Owners>, Vec<bool>)>>,
+    of: Mutex<Vec<Columns>>,
 }
+
+/// Packets, whose they are, and whether they are the batch's own.
+type Columns = (Vec<Packet>, Vec<Owners>, Vec<bool>);
 
 impl Spare {
     /// Keeps the memory of a batch.
@@ -76,7 +79,7 @@ impl Spare {
         self.of.lock().unwrap_or_else(PoisonError::into_inner).push((packets, owners, own));
     }
 
-    fn take(&self) -> (Vec<Packet>, Vec<Owners>, Vec<bool>) {
+    fn take(&self) -> Columns {
         let (mut packets, mut owners, mut own) =
             self.of.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         packets.clear();

@@ -49,10 +49,10 @@ impl TraceReader {
             let mut step = run.first_id.div_euclid(STEP);
             while step <= run.last_id.div_euclid(STEP) {
                 let id = step.saturating_mul(STEP).saturating_add(jitter(step));
-                if (run.first_id..=run.last_id).contains(&id) {
-                    if let Some(sample) = self.one_of_run(samples, &run, clocks, id)? {
-                        take(flow_id, &sample);
-                    }
+                if (run.first_id..=run.last_id).contains(&id)
+                    && let Some(sample) = self.one_of_run(samples, &run, clocks, id)?
+                {
+                    take(flow_id, &sample);
                 }
                 step += 1;
             }
