@@ -312,7 +312,10 @@ impl<'a> Matcher<'a> {
     /// The samples that could be this packet's, ascending.
     fn candidates(&self, packet: u32, into: &mut Vec<u32>) {
         let p = &self.packets[packet as usize];
-        covering(p, &self.sample_spans, &self.empty_samples, into);
+        match p.start == p.end {
+            true => self.empty_samples.alike(p, true, into),
+            false => self.sample_spans.covering(p.start, into),
+        }
         into.retain(|&s| {
             let s = &self.samples[s as usize];
             same_or_unknown(p.tsval, s.tsval) && same_kind(p, s) && self.line.as_ref().is_none_or(|l| l.allows(p, s))
@@ -335,7 +338,11 @@ impl<'a> Matcher<'a> {
     fn rivals(&self, packet: u32, candidates: &[u32], into: &mut Rivals) {
         let p = &self.packets[packet as usize];
         let Rivals { here, elsewhere } = into;
-        covering(p, &self.packet_spans, &self.empty_packets, here);
+        // two with different stamps can only both have a sample that has none
+        match p.start == p.end {
+            true => self.empty_packets.alike(p, !self.empty_samples.has_unstamped(p), here),
+            false => self.packet_spans.covering(p.start, here),
+        }
         here.retain(|&r| {
             self.candidates.of(r).iter().any(|s| candidates.binary_search(s).is_ok())
                 || candidates.iter().any(|&s| self.may_hold(r, s))
@@ -399,37 +406,44 @@ impl<'a> Matcher<'a> {
     }
 }
 
-fn covering(of: &Sighting, spans: &Spans, empty: &Empties, into: &mut Vec<u32>) {
-    if of.end == of.start {
-        into.clear();
-        into.extend(empty.alike(of));
-    } else {
-        spans.covering(of.start, into);
-    }
-}
-
 fn spans(of: &[Sighting]) -> Spans {
     Spans::new(of.iter().zip(0u32..).map(|(s, i)| (s.start, s.end, i)))
 }
 
-/// Segments that take no space, by what tells them apart.
+/// Segments that take no space, by what tells them apart, and by their stamps: a loss is followed by hundreds of ACKs that
+/// are alike but for these.
 struct Empties {
-    by_key: Vec<(EmptyKey, u32)>,
+    by_key: Vec<(EmptyKey, Option<u32>, u32)>,
 }
 
 impl Empties {
     fn new(of: &[Sighting]) -> Empties {
         let empty = of.iter().zip(0u32..).filter(|(s, _)| s.end == s.start);
-        let mut by_key: Vec<_> = empty.map(|(s, i)| (empty_key(s), i)).collect();
+        let mut by_key: Vec<_> = empty.map(|(s, i)| (empty_key(s), s.tsval, i)).collect();
         by_key.sort_unstable();
         Empties { by_key }
     }
 
-    /// Ascending.
-    fn alike(&self, s: &Sighting) -> impl Iterator<Item = u32> {
+    /// Those with the key of this one; `stamped`: without those of another stamp. Ascending.
+    fn alike(&self, s: &Sighting, stamped: bool, into: &mut Vec<u32>) {
         let key = empty_key(s);
-        let from = self.by_key.partition_point(|e| e.0 < key);
-        self.by_key[from..].iter().take_while(move |e| e.0 == key).map(|e| e.1)
+        let from = |tsval| self.by_key.partition_point(|e| (e.0, e.1) < (key, tsval));
+        let with = |tsval| self.by_key[from(tsval)..].iter().take_while(move |e| (e.0, e.1) == (key, tsval));
+        into.clear();
+        match s.tsval.filter(|_| stamped) {
+            Some(tsval) => into.extend(with(None).chain(with(Some(tsval))).map(|e| e.2)),
+            None => into.extend(self.by_key[from(None)..].iter().take_while(|e| e.0 == key).map(|e| e.2)),
+        }
+        if !into.is_sorted() {
+            into.sort_unstable();
+        }
+    }
+
+    /// Is there one with the key of this one that has no stamp?
+    fn has_unstamped(&self, s: &Sighting) -> bool {
+        let key = empty_key(s);
+        let from = self.by_key.partition_point(|e| (e.0, e.1) < (key, None));
+        self.by_key.get(from).is_some_and(|e| (e.0, e.1) == (key, None))
     }
 }
 
