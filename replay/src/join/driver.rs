@@ -7,8 +7,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{channel, sync_channel};
 
 use tcpprobe_trace::join::{CaptureRow, Outcome, Unjoined};
-use tcpprobe_trace::reader::Part as SamplesOf;
-use tcpprobe_trace::reader::{FlowRow, Sacked, SessionRow, TraceReader};
+use tcpprobe_trace::reader::{self, FlowRow, Sacked, SessionRow, TraceReader};
 
 use super::batch::{self, Found};
 use super::ledger::Ledger;
@@ -192,7 +191,7 @@ fn beyond(
             let ids = context.landmarks()?.ids(flow).filter(|i| (from..to).contains(i)).step_by(AT_ONCE).skip(1);
             for until in ids.chain([to]).collect::<Vec<_>>() {
                 let mut packetless = Vec::new();
-                let part = SamplesOf { flow: &context.flows[flow as usize], ids: (from, until), sacked: Sacked::No };
+                let part = reader::Part { flow: &context.flows[flow as usize], ids: (from, until), sacked: Sacked::No };
                 let samples = reader.samples_of(&[part])?.concat();
                 ledger.add_samples(id, outcomes_beyond(&samples, clocks, coverage).into_iter(), &mut packetless);
                 take(Part { packets: Vec::new(), packetless })?;
