@@ -380,39 +380,7 @@ impl JoinWriter {
                    ?21)",
             )
             .map_err(&err)?;
-        // most packets have their sample, and nothing else to say: what is not bound costs less
-        let mut insert_plain = self
-            .db
-            .prepare_cached(
-                "INSERT INTO packet_rows (capture_id, number, ts_ns, flow_id, is_out, seq, ack, len, flags, window,
-                   sample_id, match_code, delay_ns, copy, sacked_bytes, delay_variation_ns)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-            )
-            .map_err(&err)?;
         for p in packets {
-            if (p.reason, p.carried, p.interface, p.tunnel) == (None, None, None, None) {
-                insert_plain
-                    .execute(params![
-                        capture_id,
-                        signed(p.number),
-                        p.ts_ns,
-                        p.flow_id,
-                        p.is_out,
-                        p.seq,
-                        p.ack,
-                        p.len,
-                        p.flags,
-                        p.window,
-                        p.sample_id,
-                        p.matched as u8,
-                        p.delay_ns,
-                        p.copy,
-                        p.sacked_bytes,
-                        p.delay_variation_ns,
-                    ])
-                    .map_err(&err)?;
-                continue;
-            }
             insert
                 .execute(params![
                     capture_id,
