@@ -349,7 +349,7 @@ impl<'a> Batcher<'a> {
             owners,
             own,
             tracks: HashMap::new(),
-            shown: if self.done { Vec::new() } else { self.shown.clone() },
+            shown: if self.done { std::mem::take(&mut self.shown) } else { self.shown.clone() },
             begins,
             ends: self.done,
             read: self.read(),
@@ -359,9 +359,6 @@ impl<'a> Batcher<'a> {
             batch.packets.push(packet);
             batch.owners.push(owners);
             batch.own.push(own);
-        }
-        if self.done {
-            batch.shown = std::mem::take(&mut self.shown);
         }
         batch
     }

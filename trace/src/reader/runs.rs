@@ -27,7 +27,7 @@ struct Named {
     /// Position of the sample.
     sample: usize,
     ack_id: i64,
-    /// What the row names is this far behind its own distance.
+    /// What the run counts ids of `seldom_rows` from; the row has the distance.
     seldom_id: i64,
 }
 
