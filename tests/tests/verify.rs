@@ -134,6 +134,7 @@ const DAMAGE: &[(&str, At, &str)] = &[
     ("internals_range", At::Sample(1, 4), "INSERT INTO internal_rows (sample_id, flow_id, bbr_pacing_gain) SELECT id, 1, -0.25 FROM sample_rows WHERE #a4"),
     ("internals_range", At::Sample(1, 4), "INSERT INTO internal_rows (sample_id, flow_id, bbr_mode) SELECT id, 1, 4 FROM sample_rows WHERE #a4"),
     ("values", At::Whole, "UPDATE sample_runs SET last_id = last_id - 1 WHERE flow_id = 2; UPDATE sessions SET samples = samples - 1"),
+    ("values", At::Whole, "UPDATE sample_rows SET run_off = run_off + 1 WHERE id = (SELECT max(r.id) FROM sample_rows r WHERE r.id NOT IN (SELECT sample_id FROM packet_rows WHERE sample_id IS NOT NULL))"),
     ("values", At::Sample(1, 4), "UPDATE sample_runs SET clock_off = 'late' WHERE flow_id = 1"),
     ("serials", At::Sample(2, 0), "UPDATE sample_runs SET first_serial = 0 WHERE flow_id = 2"),
     ("gaps", At::Sample(1, 7), "UPDATE losses SET count = 2; UPDATE sessions SET lost = 2"),

@@ -13,12 +13,12 @@ use std::fmt::Write as _;
 
 use crate::fields::{DERIVED, FIELDS, Moves, STATE_COLUMNS};
 
-pub(crate) use samples::{ROWS, RUN_OF_SAMPLE, serial};
+pub(crate) use samples::{ROWS, RUN_OF_SAMPLE, RUN_OFF, serial};
 
 /// `PRAGMA application_id` of a trace: "TPRB".
 pub const APPLICATION_ID: i64 = 0x5450_5242;
 /// `PRAGMA user_version` of a trace that this crate writes and reads.
-pub const SCHEMA_VERSION: i64 = 4;
+pub const SCHEMA_VERSION: i64 = 5;
 
 /// Fields that are not stored by themselves but as distances from what they follow from ([`crate::layout`]); of
 /// `bytes_received` what `rcv_nxt` does not tell: how often it went round since the flow's sample before.

@@ -14,6 +14,8 @@ use tcpprobe_trace::{Error, SCHEMA_VERSION, upgrade};
 const VERSION_1: &str = include_str!("version_1.sql");
 /// The same with what versions 2 and 3 added: identifications, internal values, samples without a packet.
 const VERSION_3: &str = include_str!("version_3.sql");
+/// The same as version 4 kept it: samples flow by flow, in runs.
+const VERSION_4: &str = include_str!("version_4.sql");
 /// What version 2 did not have of version 3.
 const NOT_IN_VERSION_2: &str = "DROP VIEW ack_effects; DROP VIEW congestion_internals; DROP VIEW packet_internals;
     DROP TABLE internal_rows; PRAGMA user_version = 2;";
@@ -72,7 +74,9 @@ fn fresh(path: &Path) -> Connection {
 
 #[test]
 fn all_that_is_in_an_older_trace_stays() {
-    for (version, sql) in [(1, vec![VERSION_1]), (2, vec![VERSION_3, NOT_IN_VERSION_2]), (3, vec![VERSION_3])] {
+    for (version, sql) in
+        [(1, vec![VERSION_1]), (2, vec![VERSION_3, NOT_IN_VERSION_2]), (3, vec![VERSION_3]), (4, vec![VERSION_4])]
+    {
         let (dir, path) = older(&sql);
         let refused = TraceReader::open(&path).err().unwrap();
         assert!(matches!(refused, Error::OldVersion { found, .. } if found == version));
@@ -80,7 +84,7 @@ fn all_that_is_in_an_older_trace_stays() {
 
         let db = Connection::open(&path).unwrap();
         let statements = statements(&db);
-        assert_eq!(statements.len(), [3, 4, 7][version as usize - 1]);
+        assert_eq!(statements.len(), [3, 4, 7, 7][version as usize - 1]);
         let before: Vec<Rows> = statements.iter().map(|sql| rows(&db, sql)).collect();
         assert!(before.iter().filter(|rows| !rows.is_empty()).count() >= 3);
         drop(db);

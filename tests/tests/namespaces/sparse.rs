@@ -102,10 +102,11 @@ fn thinned(scene: &Scene) -> Result<PathBuf> {
     )?;
     transaction.execute_batch(&format!(
         "CREATE TEMP TABLE runs AS SELECT k.id AS first_id, k.id AS last_id, k.serial AS first_serial, {bases}
-           FROM kept k JOIN sample_runs u ON u.first_id = (SELECT max(v.first_id) FROM sample_runs v WHERE v.first_id <= k.id);
+           FROM kept k JOIN sample_runs u ON u.first_id = (SELECT r.id - r.run_off FROM sample_rows r WHERE r.id = k.id);
          DELETE FROM sample_rows WHERE id NOT IN (SELECT id FROM kept);
          DELETE FROM sample_runs;
          INSERT INTO sample_runs (first_id, last_id, first_serial, {bases}) SELECT * FROM runs;
+         UPDATE sample_rows SET run_off = 0;
          UPDATE sessions SET sample_mode = 'cwnd', samples = (SELECT count(*) FROM sample_rows);"
     ))?;
     transaction.commit()?;

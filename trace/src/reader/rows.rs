@@ -8,7 +8,7 @@ use super::TraceReader;
 use crate::fields::Moves;
 use crate::layout::{ACK_COLUMNS, SAMPLE_COLUMNS};
 use crate::pages::{self, Pages, Table};
-use crate::schema::stored;
+use crate::schema::{RUN_OFF, stored};
 use crate::store::failed;
 use crate::{Error, Result};
 
@@ -34,12 +34,12 @@ impl Of {
 
     /// The columns behind the id.
     fn columns(self) -> impl Iterator<Item = &'static str> {
-        let (first, moves): (&[_], _) = match self {
-            Of::Samples => (&SAMPLE_COLUMNS, Moves::Segment),
-            Of::Acks => (&ACK_COLUMNS, Moves::Ack),
-            Of::Seldom => (&[], Moves::Seldom),
+        let (first, moves, last): (&[_], _, _) = match self {
+            Of::Samples => (&SAMPLE_COLUMNS, Moves::Segment, Some(RUN_OFF)),
+            Of::Acks => (&ACK_COLUMNS, Moves::Ack, None),
+            Of::Seldom => (&[], Moves::Seldom, None),
         };
-        first.iter().copied().chain(stored(moves).map(|(_, name)| name))
+        first.iter().copied().chain(stored(moves).map(|(_, name)| name)).chain(last)
     }
 
     /// Where a column is among them.

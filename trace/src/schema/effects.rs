@@ -60,7 +60,7 @@ pub(super) fn view() -> String {
     (SELECT n.id FROM sample_rows n WHERE n.id > r.id AND n.id <= u.last_id AND n.what % 12 < 3 ORDER BY n.id LIMIT 1),
     (SELECT n.id FROM sample_runs v CROSS JOIN sample_rows n WHERE v.flow_id = u.flow_id AND v.first_id > u.last_id
        AND n.id >= v.first_id AND n.id <= v.last_id AND n.what % 12 < 3 ORDER BY v.first_id, n.id LIMIT 1))
-  JOIN sample_runs xu ON xu.first_id = (SELECT max(v.first_id) FROM sample_runs v WHERE v.first_id <= x.id)
+  JOIN sample_runs xu ON xu.first_id = x.id - x.run_off
   {before}
   {after}
 WHERE r.what % 12 = 0 AND x.what % 12 = 1 AND x.what / 12 = r.what / 12 AND {seq} AND x.len = r.len AND {ack}

@@ -1,6 +1,6 @@
 //! What older versions of the schema had, and the statements that bring a trace of one up to date.
 
-use super::{SINCE_VERSION_2, internals, samples, views};
+use super::{RUN_OFF, SINCE_VERSION_2, internals, samples, views};
 use crate::fields::FIELDS;
 
 /// What version 2 added to tables that version 1 has.
@@ -18,8 +18,8 @@ ALTER TABLE packet_rows ADD COLUMN sacked_bytes INTEGER;
 ALTER TABLE packet_rows ADD COLUMN delay_variation_ns INTEGER;
 ";
 
-/// Up to version 3 samples of all flows stood in one order, each with its flow and serial. Their tables step aside.
-const TO_VERSION_4: &str = "
+/// The views of all versions, which are made anew.
+const WITHOUT_VIEWS: &str = "
 DROP VIEW IF EXISTS samples;
 DROP VIEW IF EXISTS packets;
 DROP VIEW IF EXISTS packet_state;
@@ -27,6 +27,10 @@ DROP VIEW IF EXISTS samples_without_packet;
 DROP VIEW IF EXISTS ack_effects;
 DROP VIEW IF EXISTS congestion_internals;
 DROP VIEW IF EXISTS packet_internals;
+";
+
+/// Up to version 3 samples of all flows stood in one order, each with its flow and serial. Their tables step aside.
+const TO_VERSION_4: &str = "
 ALTER TABLE sample_rows RENAME TO older_sample_rows;
 ALTER TABLE ack_rows RENAME TO older_ack_rows;
 ALTER TABLE seldom_rows RENAME TO older_seldom_rows;
@@ -49,7 +53,7 @@ DROP TABLE older_ack_rows;
 DROP TABLE older_seldom_rows;
 ";
 
-/// Before the samples are written anew.
+/// Before the samples of a version before 4 are written anew.
 pub(crate) fn before_samples(from: i64) -> String {
     let mut sql = String::new();
     if from < 2 {
@@ -59,9 +63,21 @@ pub(crate) fn before_samples(from: i64) -> String {
     if from < 3 {
         sql.push_str(&internals::table());
     }
+    sql.push_str(WITHOUT_VIEWS);
     sql.push_str(TO_VERSION_4);
     sql.push_str(&samples::tables());
     sql
+}
+
+/// From version 4, whose samples do not say how far they are from the first one of their run.
+pub(crate) fn from_version_4() -> String {
+    format!(
+        "{WITHOUT_VIEWS}
+ALTER TABLE sample_rows ADD COLUMN {RUN_OFF} INTEGER;
+UPDATE sample_rows SET {RUN_OFF} = id - (SELECT max(first_id) FROM sample_runs WHERE first_id <= sample_rows.id);
+{}",
+        views()
+    )
 }
 
 /// After the samples have been written anew, and `sample_ids` has been filled.

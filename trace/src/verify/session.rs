@@ -131,7 +131,7 @@ fn runs(run: &mut Run<'_>) -> Result<()> {
     let err = run.failed();
     let no_run = format!(
         "SELECT count(*) FROM sample_rows r LEFT JOIN sample_runs u ON {RUN_OF_SAMPLE}
-                          WHERE u.last_id IS NULL OR r.id > u.last_id"
+                          WHERE u.last_id IS NULL OR r.id NOT BETWEEN u.first_id AND u.last_id"
     );
     let overlap = "SELECT count(*) FROM sample_runs u WHERE u.last_id < u.first_id OR EXISTS (
                      SELECT 1 FROM sample_runs v WHERE v.first_id > u.first_id AND v.first_id <= u.last_id)";

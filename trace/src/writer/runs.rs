@@ -18,6 +18,9 @@ pub(super) const MAX_HELD: usize = 16_384;
 
 /// A run of this many samples ends where its distances would take another byte: a run costs about as much as these save.
 const LONG_RUN: usize = 128;
+/// No run is longer: a sample says how far it is from its run's first one, mostly in one byte, and near it distances are
+/// short. Both together pay for the runs that this makes.
+const LONGEST_RUN: usize = 256;
 /// What fits in three bytes, below and above a base.
 const THREE_BYTES: i64 = (1 << 24) - 1;
 
@@ -74,7 +77,7 @@ impl<'a> RunWriter<'a> {
             path,
             next,
             run_rows: prepared("sample_runs", 4 + BASES.len())?,
-            sample_rows: prepared("sample_rows", 1 + SAMPLE_COLUMNS.len() + stored(Moves::Segment).count())?,
+            sample_rows: prepared("sample_rows", 1 + SAMPLE_COLUMNS.len() + stored(Moves::Segment).count() + 1)?,
             ack_rows: prepared("ack_rows", 1 + ACK_COLUMNS.len() + stored(Moves::Ack).count())?,
             seldom_rows: prepared("seldom_rows", 1 + stored(Moves::Seldom).count())?,
         })
@@ -100,17 +103,18 @@ impl<'a> RunWriter<'a> {
             if i == 0 {
                 (bases.ack_id, bases.seldom_id) = (ack_id, seldom_id);
             }
-            self.sample(&bases, sample, ack_id)?;
+            self.sample(&bases, sample, ack_id, first_id)?;
         }
         let run = [first_id, self.next.sample - 1, flow_id, first.serial].into_iter().chain(bases.columns());
         execute(&mut self.run_rows, self.path, run.map(Some))
     }
 
-    fn sample(&mut self, bases: &Bases, sample: &Plain, ack_id: i64) -> Result<()> {
+    fn sample(&mut self, bases: &Bases, sample: &Plain, ack_id: i64, first_id: i64) -> Result<()> {
         let id = self.next.sample;
         let mut columns = bases.sample(sample);
         columns[ACK_OFF] = Some(ack_id - bases.ack_id);
-        let row = std::iter::once(Some(id)).chain(columns).chain(picked(&sample.state, Moves::Segment));
+        let state = picked(&sample.state, Moves::Segment);
+        let row = std::iter::once(Some(id)).chain(columns).chain(state).chain([Some(id - first_id)]);
         execute(&mut self.sample_rows, self.path, row)?;
         if sample.error != 0 || sample.rcv_laps != 0 {
             let or_null = |value: i64| (value != 0).then_some(value);
@@ -185,7 +189,7 @@ fn run_length(samples: &[Plain]) -> usize {
     let mut serial = first.serial;
     let mut spans = [Span::default(); 3];
     for (i, s) in samples.iter().enumerate() {
-        if i > 0 && serial.checked_add(1) != Some(s.serial) {
+        if i > 0 && (serial.checked_add(1) != Some(s.serial) || i == LONGEST_RUN) {
             return i;
         }
         serial = s.serial;

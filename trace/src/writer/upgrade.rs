@@ -1,4 +1,4 @@
-//! Writes the samples of an older trace anew, in the layout of today.
+//! Brings a trace of an older version up to date; up to version 3 its samples are written anew.
 
 use std::path::Path;
 
@@ -15,6 +15,9 @@ use crate::{Error, Result};
 /// Brings a trace of an older version up to date, in the transaction that is under way.
 pub(crate) fn upgrade(db: &Connection, path: &Path, from: i64) -> Result<()> {
     let err = failed(path, "cannot bring this older trace up to date");
+    if from == 4 {
+        return db.execute_batch(&older::from_version_4()).map_err(&err);
+    }
     db.execute_batch(&older::before_samples(from)).map_err(&err)?;
     let mut next = NextIds::of(db, path)?;
     {
