@@ -5,6 +5,7 @@
 //! join fills, and read-only queries. Must not know BPF or captures.
 
 pub mod clock;
+pub mod columns;
 mod error;
 pub mod fields;
 pub mod import;

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use tcpprobe_trace::column_docs;
+use tcpprobe_trace::columns::View;
 use tcpprobe_trace::fields::{KINDS, PHASES};
 use tcpprobe_trace::internals::INTERNALS;
 
@@ -32,9 +32,21 @@ control they are; those of others are NULL.
 
 fn document() -> String {
     let mut text = String::from(HEAD);
-    for (name, unit, doc) in column_docs() {
-        let _ = writeln!(text, "| `{name}` | {unit} | {doc} |");
-    }
+    let columns = |text: &mut String, view: View, state: bool, but: &[&str]| {
+        for c in view.columns().iter().filter(|c| c.is_state == state && !but.contains(&c.name)) {
+            let _ = writeln!(text, "| `{}` | {} | {} |", c.name, c.unit, c.doc);
+        }
+    };
+    columns(&mut text, View::Samples, true, &[]);
+    text.push_str("\n## `samples`: before the state\n\n| column | unit | meaning |\n|---|---|---|\n");
+    columns(&mut text, View::Samples, false, &[]);
+    text.push_str("\n## `packets`\n\n| column | unit | meaning |\n|---|---|---|\n");
+    columns(&mut text, View::Packets, false, &[]);
+    text.push_str(
+        "\n## `packet_state`: besides those of `packets` and the state\n\n| column | unit | meaning |\n|---|---|---|\n",
+    );
+    let packets: Vec<_> = View::Packets.columns().iter().map(|c| c.name).collect();
+    columns(&mut text, View::PacketState, false, &packets);
     text.push_str("\n## `kind`: what a sample was taken for\n\n| kind | a sample was taken because |\n|---|---|\n");
     for (name, doc) in KINDS {
         let _ = writeln!(text, "| `{name}` | {doc} |");
