@@ -24,7 +24,7 @@ pub mod verify;
 pub mod writer;
 
 pub use error::Error;
-pub use schema::{APPLICATION_ID, SCHEMA_VERSION, column_docs};
+pub use schema::{APPLICATION_ID, READY, Ready, SCHEMA_VERSION, WAITS, column_docs};
 pub use store::upgrade;
 
 /// The result of this crate's functions.

@@ -7,11 +7,16 @@ mod effects;
 mod internals;
 pub(crate) mod older;
 mod packets;
+mod ready;
 mod samples;
+mod waiting;
 
 use std::fmt::Write as _;
 
 use crate::fields::{DERIVED, FIELDS, Moves, STATE_COLUMNS};
+
+pub use ready::{READY, Ready};
+pub use waiting::WAITS;
 
 pub(crate) use samples::{ROWS, RUN_OF_SAMPLE, RUN_OFF, serial};
 
@@ -193,7 +198,7 @@ pub(crate) fn create() -> String {
 
 /// Every view.
 pub(crate) fn views() -> String {
-    samples::view() + &packets::views() + &internals::views() + &effects::view()
+    samples::view() + &packets::views() + &internals::views() + &effects::view() + &ready::views()
 }
 
 /// `CASE` that turns a code into its name.

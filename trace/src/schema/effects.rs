@@ -50,30 +50,46 @@ pub(super) fn view() -> String {
         let _ =
             write!(sql, ",\n  {} AS {column}_before, {} AS {column}_after", state(column, ROWS), state(column, AFTER));
     }
-    // the flow's next sample of a received segment is this segment's only where no serial is missing in between: within
-    // a run none is, beyond it the runs in between account for all
+    // the flow's next sample of a received segment is this segment's only where no serial is missing in between
     let same = |column: &str| format!("{} = {}", segment(column, AFTER), segment(column, ROWS));
     let _ = writeln!(
         sql,
         "\nFROM {samples}
-  JOIN sample_rows x ON x.id = coalesce(
-    (SELECT n.id FROM sample_rows n WHERE n.id > r.id AND n.id <= u.last_id AND n.what % 12 < 3 ORDER BY n.id LIMIT 1),
-    (SELECT n.id FROM sample_runs v CROSS JOIN sample_rows n WHERE v.flow_id = u.flow_id AND v.first_id > u.last_id
-       AND n.id >= v.first_id AND n.id <= v.last_id AND n.what % 12 < 3 ORDER BY v.first_id, n.id LIMIT 1))
+  JOIN sample_rows x ON x.id = {next}
   JOIN sample_runs xu ON xu.first_id = x.id - x.run_off
   {before}
   {after}
 WHERE r.what % 12 = 0 AND x.what % 12 = 1 AND x.what / 12 = r.what / 12 AND {seq} AND x.len = r.len AND {ack}
-  AND (x.id <= u.last_id OR {after_serial} - ({before_serial}) = u.last_id - r.id + x.id - xu.first_id + 1
-    + (SELECT coalesce(sum(v.last_id - v.first_id + 1), 0) FROM sample_runs v
-       WHERE v.flow_id = u.flow_id AND v.first_id > u.first_id AND v.first_id < xu.first_id));",
+  AND {whole};",
         samples = with_session(),
+        next = next_of_flow("n.what % 12 < 3"),
+        whole = is_without_hole(),
         before = named_rows(ROWS, "JOIN"),
         after = named_rows(AFTER, "JOIN"),
         seq = same("seq"),
         ack = same("ack"),
-        after_serial = serial(AFTER),
-        before_serial = serial(ROWS),
     );
     sql
+}
+
+/// The id of the flow's next sample (n) for which a condition holds, after one (r) with its run (u).
+pub(super) fn next_of_flow(condition: &str) -> String {
+    format!(
+        "coalesce(
+    (SELECT n.id FROM sample_rows n WHERE n.id > r.id AND n.id <= u.last_id AND {condition} ORDER BY n.id LIMIT 1),
+    (SELECT n.id FROM sample_runs v CROSS JOIN sample_rows n WHERE v.flow_id = u.flow_id AND v.first_id > u.last_id
+       AND n.id >= v.first_id AND n.id <= v.last_id AND {condition} ORDER BY v.first_id, n.id LIMIT 1))"
+    )
+}
+
+/// Is no serial missing between a sample (r) with its run (u) and a later one of the flow (x, xu)? Within a run none is,
+/// beyond it the runs in between account for all.
+pub(super) fn is_without_hole() -> String {
+    format!(
+        "(x.id <= u.last_id OR {after_serial} - ({before_serial}) = u.last_id - r.id + x.id - xu.first_id + 1
+    + (SELECT coalesce(sum(v.last_id - v.first_id + 1), 0) FROM sample_runs v
+       WHERE v.flow_id = u.flow_id AND v.first_id > u.first_id AND v.first_id < xu.first_id))",
+        after_serial = serial(AFTER),
+        before_serial = serial(ROWS),
+    )
 }
