@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use tcpprobe_replay::import::unix_time;
+use tcpprobe_trace::READY;
 
 /// Records the true state of TCP senders inside the Linux kernel, and gives every captured packet its sender's state.
 #[derive(Debug, Parser)]
@@ -124,19 +125,39 @@ pub(crate) struct JoinArgs {
 }
 
 /// Run a query on a trace, which is opened read-only
+///
+/// The query is SQL, or one that is ready: a view of the trace, so that any SQLite client has it too.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Tables and views: sessions, flows, samples, losses, clocks, captures, packets, packet_state.
+#[command(
+    override_usage = "\
+tcpprobe sql [--format FORMAT] TRACE SELECT
+       tcpprobe sql [--format FORMAT] TRACE --query NAME [--flow N]...
+       tcpprobe sql [--format FORMAT] --list",
+    after_help = "\
+Tables and views: sessions, flows, samples, losses, clocks, captures, packets, packet_state; those of --list.
 
 Examples:
   tcpprobe sql trace.db \"SELECT * FROM flows\"
-  tcpprobe sql trace.db \"SELECT ts_ns, snd_cwnd FROM samples WHERE flow_id = 1\" --format csv > cwnd.csv")]
+  tcpprobe sql trace.db \"SELECT ts_ns, snd_cwnd FROM samples WHERE flow_id = 1\" --format csv > cwnd.csv
+  tcpprobe sql --list
+  tcpprobe sql trace.db --query waiting-totals --flow 1"
+)]
 pub(crate) struct SqlArgs {
     /// The trace
-    pub(crate) trace: PathBuf,
+    #[arg(required_unless_present = "list")]
+    pub(crate) trace: Option<PathBuf>,
     /// One SQL statement
-    #[arg(value_name = "SELECT")]
-    pub(crate) statement: String,
+    #[arg(value_name = "SELECT", required_unless_present_any = ["query", "list"])]
+    pub(crate) statement: Option<String>,
+    /// A query that is ready
+    #[arg(long, value_name = "NAME", value_parser = ready_names(), hide_possible_values = true, conflicts_with = "statement")]
+    pub(crate) query: Option<String>,
+    /// Of a query that is ready only the rows of this flow; may be repeated
+    #[arg(long = "flow", value_name = "N", requires = "query")]
+    pub(crate) flows: Vec<i64>,
+    /// Print the queries that are ready
+    #[arg(long, conflicts_with_all = ["statement", "query"])]
+    pub(crate) list: bool,
     /// Output
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
@@ -334,6 +355,10 @@ const DEFAULT_BUFFER: &str = "16M";
 
 /// Default of --snaplen: holds every header.
 pub(crate) const DEFAULT_SNAPLEN_BYTES: u32 = 192;
+
+fn ready_names() -> clap::builder::PossibleValuesParser {
+    READY.map(|ready| ready.name).into()
+}
 
 fn host(text: &str) -> Result<IpNet, String> {
     let net = match text.parse::<IpNet>() {

@@ -6,31 +6,92 @@ use std::process::ExitCode;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use tcpprobe_trace::query::{Query, Value};
+use tcpprobe_trace::{READY, Ready};
 
 use crate::Outcome;
 use crate::args::{Format, SqlArgs};
 
 pub(crate) fn run(args: &SqlArgs) -> Outcome {
-    let query = Query::open(&args.trace)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
-    match args.format {
-        Format::Table => table(&query, &args.statement, &mut out)?,
-        Format::Csv => csv(&query, &args.statement, &mut out)?,
-        Format::Json => json(&query, &args.statement, &mut out)?,
-    }
+    let Some(trace) = args.trace.as_deref().filter(|_| !args.list) else {
+        print(&Listed, args.format, &mut out)?;
+        out.flush()?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let query = Query::open(trace)?;
+    print(&Asked { query, sql: statement(args) }, args.format, &mut out)?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The user's statement, or that of the query that was asked for by name.
+fn statement(args: &SqlArgs) -> String {
+    let ready = args.query.as_ref().and_then(|name| READY.iter().find(|ready| ready.name == name));
+    let Some(Ready { view, .. }) = ready else { return args.statement.clone().unwrap_or_default() };
+    let flows: Vec<String> = args.flows.iter().map(i64::to_string).collect();
+    if flows.is_empty() {
+        format!("SELECT * FROM {view}")
+    } else {
+        format!("SELECT * FROM {view} WHERE flow_id IN ({})", flows.join(", "))
+    }
+}
+
+/// Where rows come from.
+trait Source {
+    fn columns(&self) -> anyhow::Result<Vec<String>>;
+    fn rows(&self, row: &mut dyn FnMut(&[Value]) -> std::io::Result<()>) -> anyhow::Result<()>;
+}
+
+/// A statement on a trace.
+struct Asked {
+    query: Query,
+    sql: String,
+}
+
+impl Source for Asked {
+    fn columns(&self) -> anyhow::Result<Vec<String>> {
+        Ok(self.query.columns(&self.sql)?)
+    }
+
+    fn rows(&self, row: &mut dyn FnMut(&[Value]) -> std::io::Result<()>) -> anyhow::Result<()> {
+        self.query.rows(&self.sql, row)?;
+        Ok(())
+    }
+}
+
+/// The queries that are ready.
+struct Listed;
+
+impl Source for Listed {
+    fn columns(&self) -> anyhow::Result<Vec<String>> {
+        Ok(["query", "view", "row"].map(str::to_owned).to_vec())
+    }
+
+    fn rows(&self, row: &mut dyn FnMut(&[Value]) -> std::io::Result<()>) -> anyhow::Result<()> {
+        for Ready { name, view, doc, .. } in READY {
+            row(&[name, view, doc].map(|text| Value::Text(text.to_owned())))?;
+        }
+        Ok(())
+    }
+}
+
+fn print(source: &dyn Source, format: Format, out: &mut dyn Write) -> anyhow::Result<()> {
+    match format {
+        Format::Table => table(source, out),
+        Format::Csv => csv(source, out),
+        Format::Json => json(source, out),
+    }
 }
 
 /// Rows whose widths decide those of a table's columns; a longer result is printed as several tables, each under its
 /// own head, so that memory does not grow with the result.
 const TABLE_ROWS: usize = 10_000;
 
-fn table(query: &Query, sql: &str, out: &mut dyn Write) -> anyhow::Result<()> {
-    let names = query.columns(sql)?;
+fn table(source: &dyn Source, out: &mut dyn Write) -> anyhow::Result<()> {
+    let names = source.columns()?;
     let mut table = new_table(&names);
     let mut printed = false;
-    query.rows(sql, |row| {
+    source.rows(&mut |row| {
         add_row(&mut table, row);
         if table.row_count() == TABLE_ROWS {
             print_table(&table, "", out)?;
@@ -83,20 +144,20 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn csv(query: &Query, sql: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+fn csv(source: &dyn Source, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut writer = csv::Writer::from_writer(out);
-    writer.write_record(query.columns(sql)?)?;
-    query.rows(sql, |row| Ok(writer.write_record(row.iter().map(text))?))?;
+    writer.write_record(source.columns()?)?;
+    source.rows(&mut |row| Ok(writer.write_record(row.iter().map(text))?))?;
     writer.flush()?;
     Ok(())
 }
 
 /// An array of objects, one a line: `jq` and line-wise tools both read it.
-fn json(query: &Query, sql: &str, out: &mut dyn Write) -> anyhow::Result<()> {
-    let names = query.columns(sql)?;
+fn json(source: &dyn Source, out: &mut dyn Write) -> anyhow::Result<()> {
+    let names = source.columns()?;
     let mut separator = "";
     write!(out, "[")?;
-    query.rows(sql, |row| {
+    source.rows(&mut |row| {
         writeln!(out, "{separator}")?;
         separator = ",";
         serde_json::to_writer(&mut *out, &Object { names: &names, values: row })?;

@@ -64,6 +64,10 @@ pub struct Transfer {
     pub connections: u32,
     /// Congestion control of the sending sockets.
     pub congestion: &'static str,
+    /// The sender's pause after each write of 61,007 bytes.
+    pub every: Duration,
+    /// When the server begins to read.
+    pub read_after: Duration,
 }
 
 impl Scene {
@@ -129,6 +133,8 @@ impl Scene {
             reply: 0,
             connections: 1,
             congestion: "cubic",
+            every: Duration::ZERO,
+            read_after: Duration::ZERO,
         }
     }
 
@@ -140,6 +146,7 @@ impl Scene {
         client.args(["send", "--connect", &address, "--congestion", transfer.congestion]);
         client.args(["--bytes", &transfer.bytes.to_string(), "--reply", &transfer.reply.to_string()]);
         client.args(["--connections", &transfer.connections.to_string()]);
+        client.args(["--every", &transfer.every.as_millis().to_string()]);
         tools::run(&mut client, TRANSFER_LIMIT)?.expect_code(0)?;
         let totals = server.wait(STEP_LIMIT)?.expect_code(0)?.stdout;
         let expected = format!("received {} bytes", transfer.bytes * u64::from(transfer.connections));
@@ -153,6 +160,7 @@ impl Scene {
         let address = SocketAddr::new(transfer.to, transfer.port).to_string();
         command.args(["serve", "--bind", &address, "--reply", &transfer.reply.to_string()]);
         command.args(["--connections", &transfer.connections.to_string()]);
+        command.args(["--read-after", &transfer.read_after.as_millis().to_string()]);
         let mut server = Running::start(&mut command)?;
         server.wait_for_stdout("listening", STEP_LIMIT)?;
         Ok(server)

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use tcpprobe_trace::columns::View;
 use tcpprobe_trace::fields::{KINDS, PHASES};
 use tcpprobe_trace::internals::INTERNALS;
+use tcpprobe_trace::{READY, WAITS};
 
 const HEAD: &str = "# The sender's state, column by column
 
@@ -71,4 +72,14 @@ fn the_field_reference_is_that_of_the_list() {
     }
     let found = std::fs::read_to_string(path).unwrap();
     assert!(found == expected, "docs/fields.md is out of date: UPDATE_DOCS=1 cargo test -p tcpprobe-trace --test docs");
+}
+
+#[test]
+fn the_queries_that_are_ready_are_documented() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/trace-format.md");
+    let found = std::fs::read_to_string(path).unwrap();
+    let rows = READY.iter().map(|ready| format!("| `{}` | `{}` | {} |\n", ready.name, ready.view, ready.doc));
+    for row in rows.chain(WAITS.iter().map(|(reason, doc)| format!("| `{reason}` | {doc} |\n"))) {
+        assert!(found.contains(&row), "docs/trace-format.md lacks:\n{row}");
+    }
 }

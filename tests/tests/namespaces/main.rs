@@ -12,6 +12,7 @@ mod promises;
 mod receiver;
 mod sender;
 mod sparse;
+mod waiting;
 
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -44,6 +45,9 @@ const PLAIN: LabOptions = LabOptions {
 const LIMITED: LabOptions = LabOptions { rate_mbit: Some(200), ..PLAIN };
 const LOSSY: LabOptions = LabOptions { loss: Loss::PerMille(10), ..LIMITED };
 const LOSSY_ROUTED: LabOptions = LabOptions { router: true, ..LOSSY };
+/// Slow behind the sender's own queues.
+const SLOW_ROUTER: LabOptions =
+    LabOptions { bottleneck: Some(Bottleneck { rate_mbit: 50, queue_bytes: 40_000 }), router: true, ..PLAIN };
 
 const TESTS: &[Test] = &[
     ("sender_capture_50mb_1pct_loss", LOSSY, sender::capture),
@@ -89,6 +93,11 @@ const TESTS: &[Test] = &[
         sparse::without_a_queue,
     ),
     ("sparse_recorded", LOSSY, sparse::recorded),
+    ("waits_for_the_application", PLAIN, waiting::for_the_application),
+    ("waits_for_the_receive_window", PLAIN, waiting::for_the_receive_window),
+    ("waits_for_cwnd", SLOW_ROUTER, waiting::for_cwnd),
+    ("waits_for_pacing", PLAIN, waiting::for_pacing),
+    ("waits_for_recovery", LabOptions { loss: Loss::PerMille(30), ..LIMITED }, waiting::for_recovery),
     ("child_command", PLAIN, endings::child_command),
     ("duration", PLAIN, endings::duration),
     ("sigint", LIMITED, endings::sigint),

@@ -36,7 +36,7 @@ pub const READY: [Ready; 12] = [
   f.remote_addr AS remote_addr, f.remote_port AS remote_port, f.congestion AS congestion,
   f.last_ns - f.first_ns AS duration_ns, count(*) AS samples, max(s.bytes_acked) AS bytes_acked,
   max(s.bytes_sent) AS bytes_sent, max(s.bytes_retrans) AS bytes_retrans,
-  sum(s.kind = 'retransmit') AS retransmissions, min(s.min_rtt_us) AS min_rtt_us,
+  sum(s.kind = 'retransmit' AND s.phase = 'transmit') AS retransmissions, min(s.min_rtt_us) AS min_rtt_us,
   avg(nullif(s.srtt_us, 0)) AS mean_srtt_us, max(s.srtt_us) AS max_srtt_us, max(s.snd_cwnd) AS max_snd_cwnd
 FROM flows f JOIN samples s ON s.flow_id = f.id GROUP BY f.id",
         ),
@@ -76,7 +76,7 @@ FROM samples WHERE phase = 'transmit' AND error IS NULL GROUP BY flow_id, ts_ns 
         sql: Here(
             "SELECT flow_id, id AS sample_id, ts_ns, seq, len, snd_una, snd_cwnd, snd_ssthresh, ca_state, packets_out, lost_out,
   retrans_out, sacked_out, retransmits, srtt_us, rto_us, error
-FROM samples WHERE kind = 'retransmit'",
+FROM samples WHERE kind = 'retransmit' AND phase = 'transmit'",
         ),
     },
     Ready {
@@ -150,4 +150,20 @@ pub(super) fn views() -> String {
         }
     }
     sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_its_view_with_the_flow_in_it() {
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        db.execute_batch(&crate::schema::create()).unwrap();
+        for ready in READY {
+            assert_eq!(ready.name.replace('-', "_"), ready.view);
+            let statement = db.prepare(&format!("SELECT * FROM {}", ready.view)).unwrap();
+            assert!(statement.column_names().any(|column| column == "flow_id"), "{}", ready.view);
+        }
+    }
 }
