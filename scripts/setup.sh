@@ -11,6 +11,7 @@ needs=(
     "iperf3 iperf3" "tcpdump tcpdump" "sqlite3 sqlite3" "python3 python3"
     # other kernels in emulated machines: scripts/vm.sh
     "qemu-system-x86_64 qemu-system-x86" "depmod kmod" "busybox busybox-static" "cpio cpio" "dash dash"
+    "tmux tmux"                              # the live view in a terminal
     "xz xz-utils" "zstd zstd" "setcap libcap2-bin" "setpriv util-linux"
 )
 

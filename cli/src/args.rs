@@ -30,6 +30,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Record(RecordArgs),
+    Live(LiveArgs),
     Join(JoinArgs),
     Sql(SqlArgs),
     Show(ShowArgs),
@@ -43,7 +44,8 @@ pub(crate) enum Command {
 /// Sample live TCP sockets into a trace, and capture their packets beside it
 ///
 /// Records until Ctrl-C, until --duration is over, or until CMD ends. Needs CAP_BPF, CAP_PERFMON and, for packets,
-/// CAP_NET_RAW. A recording into a trace that exists becomes a new session of it; nothing is overwritten.
+/// CAP_NET_RAW. A recording into a trace that exists becomes a new session of it; nothing is overwritten. Packets are
+/// captured by port, host and network namespace like samples, but without regard to --mark.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -60,18 +62,8 @@ pub(crate) struct RecordArgs {
     /// srtt (µs), rcv_wnd
     #[arg(long)]
     pub(crate) print: bool,
-    /// Only sockets with this local or remote port; may be repeated
-    #[arg(long = "port", value_name = "N", value_parser = port)]
-    pub(crate) ports: Vec<u16>,
-    /// Only sockets with this local or remote address, or one in this prefix; may be repeated
-    #[arg(long = "host", value_name = "ADDR[/LEN]", value_parser = host)]
-    pub(crate) hosts: Vec<IpNet>,
-    /// Only sockets with this mark (SO_MARK); packets are captured without regard to it
-    #[arg(long, value_name = "N", value_parser = mark)]
-    pub(crate) mark: Option<u32>,
-    /// Only sockets of this network namespace: a name of `ip netns`, a path, or `current`; packets are captured in it
-    #[arg(long, value_name = "NAME|PATH|current")]
-    pub(crate) netns: Option<String>,
+    #[command(flatten)]
+    pub(crate) sockets: SocketArgs,
     /// Capture packets on this interface
     #[arg(short = 'i', long, value_name = "IFACE", default_value = "any")]
     pub(crate) interface: String,
@@ -99,6 +91,55 @@ pub(crate) struct RecordArgs {
     /// Run a command, and record until it ends
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Which sockets are sampled.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SocketArgs {
+    /// Only sockets with this local or remote port; may be repeated
+    #[arg(long = "port", value_name = "N", value_parser = port)]
+    pub(crate) ports: Vec<u16>,
+    /// Only sockets with this local or remote address, or one in this prefix; may be repeated
+    #[arg(long = "host", value_name = "ADDR[/LEN]", value_parser = host)]
+    pub(crate) hosts: Vec<IpNet>,
+    /// Only sockets with this mark (SO_MARK)
+    #[arg(long, value_name = "N", value_parser = mark)]
+    pub(crate) mark: Option<u32>,
+    /// Only sockets of this network namespace: a name of `ip netns`, a path, or `current`
+    #[arg(long, value_name = "NAME|PATH|current")]
+    pub(crate) netns: Option<String>,
+}
+
+/// Watch live TCP sockets on the terminal, as top shows processes
+///
+/// Rates, retransmissions, RTT, cwnd and what is in flight, of all flows or of one with its course over the last two
+/// minutes. Nothing is written. Needs CAP_BPF and CAP_PERFMON. Colours are left out where NO_COLOR is set.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Keys: ↑ ↓ select, Enter one flow, Esc all flows, s sort by rate, loss or RTT, p pause, q quit.
+
+Examples:
+  sudo tcpprobe live --port 443
+  sudo tcpprobe live --sort rtt --host 192.0.2.0/24")]
+pub(crate) struct LiveArgs {
+    #[command(flatten)]
+    pub(crate) sockets: SocketArgs,
+    /// What comes first: the highest rate, share of retransmitted bytes, or smoothed RTT
+    #[arg(long, value_enum, default_value_t = Sort::Rate)]
+    pub(crate) sort: Sort,
+    /// Size of the kernel's buffer for samples
+    #[arg(long, value_name = "SIZE", default_value = DEFAULT_BUFFER, value_parser = size)]
+    pub(crate) buffer: u32,
+    /// How to attach to the kernel
+    #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
+    pub(crate) backend: BackendArg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    Rate,
+    Loss,
+    Rtt,
 }
 
 /// Give every packet of a capture its sender's state

@@ -14,7 +14,7 @@ use tcpprobe_replay::live;
 
 use crate::Outcome;
 use crate::args::{CheckArgs, CheckFormat, DEFAULT_BUFFER_BYTES, DEFAULT_SNAPLEN_BYTES};
-use crate::record::MAX_FLOWS;
+use crate::sockets::MAX_FLOWS;
 
 pub(crate) fn run(args: &CheckArgs) -> Outcome {
     let found = Found {

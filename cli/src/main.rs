@@ -9,8 +9,10 @@ mod export;
 mod generate;
 mod import;
 mod join;
+mod live;
 mod record;
 mod show;
+mod sockets;
 mod sql;
 mod verify;
 mod words;
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match args.command {
         Command::Record(a) => record::run(&a),
+        Command::Live(a) => live::run(&a),
         Command::Join(a) => join::run(&a),
         Command::Sql(a) => sql::run(&a),
         Command::Show(a) => show::run(&a),

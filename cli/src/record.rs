@@ -12,38 +12,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context as _, bail};
-use ipnet::IpNet;
-use tcpprobe_probes::{Backend, Filter, Losses, Options, Sampler, check, clock};
+use anyhow::bail;
+use tcpprobe_probes::{Losses, Options, Sampler, check, clock};
 use tcpprobe_replay::live;
 use tcpprobe_trace::sample::Sampled;
 use tcpprobe_trace::writer::{SessionStart, SessionWriter};
 
 use crate::Outcome;
-use crate::args::{BackendArg, RecordArgs, SampleMode};
+use crate::args::{RecordArgs, SampleMode};
+use crate::sockets;
 use crate::words::{count, counted, say, seconds};
 use ends::{End, Ends};
 use pipeline::{Report, Running};
 use sink::{Printer, Sink};
 
 pub(crate) fn run(args: &RecordArgs) -> Outcome {
-    let netns = args.netns.as_deref().map(namespace).transpose()?;
+    let (filter, netns) = sockets::filter(&args.sockets)?;
     let options = Options {
-        filter: Filter {
-            ports: args.ports.clone(),
-            hosts: args.hosts.clone(),
-            mark: args.mark,
-            netns: netns.as_ref().map(|(_, inode)| *inode),
-        },
-        backend: match args.backend {
-            BackendArg::Auto => None,
-            BackendArg::Fentry => Some(Backend::Fentry),
-            BackendArg::Kprobe => Some(Backend::Kprobe),
-            BackendArg::Tracepoint => Some(Backend::Tracepoint),
-        },
+        filter,
+        backend: sockets::backend(args.backend),
         ring_bytes: args.buffer,
         sparse: args.sample == SampleMode::Cwnd,
-        max_flows: MAX_FLOWS,
+        max_flows: sockets::MAX_FLOWS,
     };
     // signals are caught before anything is open, so that none of them can leave a half-open session
     let ends = Ends::watch()?;
@@ -52,8 +42,8 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     let pcap = args.pcap.clone().or_else(|| args.trace.as_deref().map(beside)).filter(|_| !args.no_pcap);
     let capture = pcap.clone().map(|file| live::Options {
         interface: args.interface.clone(),
-        netns: netns.map(|(path, _)| path),
-        filter: live::filter(&args.ports, args.hosts.iter().map(|h| (h.addr(), h.prefix_len()))),
+        netns,
+        filter: live::filter(&args.sockets.ports, args.sockets.hosts.iter().map(|h| (h.addr(), h.prefix_len()))),
         snaplen: args.snaplen,
         buffer_bytes: args.buffer,
         file,
@@ -64,7 +54,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         tool_version: env!("CARGO_PKG_VERSION").into(),
         command: command_line(),
         backend: sampler.backend(),
-        filter: describe_filter(args),
+        filter: sockets::describe(&args.sockets),
         sampled: if options.sparse { Sampled::Changes } else { Sampled::All },
         capture_path: pcap.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())),
     };
@@ -124,24 +114,6 @@ fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Sockets that can be followed at once; each takes about 150 bytes of kernel memory, reserved at the start.
-pub(crate) const MAX_FLOWS: u32 = 65_536;
-
-/// A namespace's path and inode number, from a name of `ip netns`, a path, or `current`.
-fn namespace(name: &str) -> anyhow::Result<(PathBuf, u32)> {
-    use std::os::unix::fs::MetadataExt as _;
-    let path = match name {
-        "current" => PathBuf::from("/proc/self/ns/net"),
-        path if path.contains('/') => PathBuf::from(path),
-        name => Path::new("/run/netns").join(name),
-    };
-    let inode = std::fs::metadata(&path)
-        .with_context(|| format!("{}: cannot find this network namespace (`ip netns` lists them)", path.display()))?
-        .ino();
-    let inode = u32::try_from(inode).with_context(|| format!("{} is no namespace", path.display()))?;
-    Ok((path, inode))
-}
-
 /// Where packets go unless told otherwise: `trace.pcap` for `trace.db`, or the first of `trace-2.pcap`, … that is free.
 fn beside(trace: &Path) -> PathBuf {
     let first = trace.with_extension("pcap");
@@ -155,20 +127,6 @@ fn beside(trace: &Path) -> PathBuf {
 
 pub(crate) fn command_line() -> String {
     std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
-}
-
-fn describe_filter(args: &RecordArgs) -> String {
-    let list = |what: &str, items: Vec<String>| (!items.is_empty()).then(|| format!("{what} {}", items.join(" or ")));
-    let parts: Vec<String> = [
-        list("port", args.ports.iter().map(u16::to_string).collect()),
-        list("host", args.hosts.iter().map(IpNet::to_string).collect()),
-        args.mark.map(|m| format!("mark {m}")),
-        args.netns.as_ref().map(|n| format!("netns {n}")),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if parts.is_empty() { "all TCP".into() } else { parts.join(", ") }
 }
 
 fn warn_of_missing(sampler: &Sampler) {

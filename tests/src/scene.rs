@@ -141,17 +141,22 @@ impl Scene {
     /// Sends; returns when both ends have read everything and closed.
     pub fn send(&self, transfer: Transfer) -> Result<()> {
         let server = self.serve(&transfer)?;
+        tools::run(&mut self.client(&transfer)?, TRANSFER_LIMIT)?.expect_code(0)?;
+        let totals = server.wait(STEP_LIMIT)?.expect_code(0)?.stdout;
+        let expected = format!("received {} bytes", transfer.bytes * u64::from(transfer.connections));
+        ensure!(totals.contains(&expected), "the server {totals}, not {expected}");
+        Ok(())
+    }
+
+    /// The client of a transfer, not yet started.
+    pub fn client(&self, transfer: &Transfer) -> Result<Command> {
         let address = SocketAddr::new(transfer.to, transfer.port).to_string();
         let mut client = self.lab.command(transfer.from, tools::traffic()?);
         client.args(["send", "--connect", &address, "--congestion", transfer.congestion]);
         client.args(["--bytes", &transfer.bytes.to_string(), "--reply", &transfer.reply.to_string()]);
         client.args(["--connections", &transfer.connections.to_string()]);
         client.args(["--every", &transfer.every.as_millis().to_string()]);
-        tools::run(&mut client, TRANSFER_LIMIT)?.expect_code(0)?;
-        let totals = server.wait(STEP_LIMIT)?.expect_code(0)?.stdout;
-        let expected = format!("received {} bytes", transfer.bytes * u64::from(transfer.connections));
-        ensure!(totals.contains(&expected), "the server {totals}, not {expected}");
-        Ok(())
+        Ok(client)
     }
 
     /// The server of a transfer, listening.

@@ -7,6 +7,7 @@ mod clocks;
 mod endings;
 mod expect;
 mod filters;
+mod live;
 mod matrix;
 mod promises;
 mod receiver;
@@ -105,6 +106,11 @@ const TESTS: &[Test] = &[
     ("second_session", PLAIN, endings::second_session),
 ];
 
+const IN_A_TERMINAL: &[Test] = &[
+    ("live_flows_move_and_keys_work", PLAIN, live::flows_move_and_keys_work),
+    ("live_without_colours_and_without_a_terminal", PLAIN, live::without_colours_and_without_a_terminal),
+];
+
 /// BPF programs see the whole host, and with it these tests in another run of them: each process has its own ports.
 static FIRST_PORT: LazyLock<u16> =
     LazyLock::new(|| 10_000 + u16::try_from(std::process::id() % 100).unwrap_or(0) * 200);
@@ -135,6 +141,12 @@ fn main() -> ExitCode {
                 Some(reason) => Ok(Completion::ignored_with(reason)),
                 None => in_scene(port, &PLAIN, endings::forced_backend_missing),
             }
+        }));
+    }
+    for (&(name, options, steps), port) in IN_A_TERMINAL.iter().zip(&mut ports) {
+        trials.push(Trial::ignorable_test(name, move || match MISSING.clone().or_else(live::missing) {
+            Some(reason) => Ok(Completion::ignored_with(reason)),
+            None => in_scene(port, &options, steps),
         }));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
