@@ -9,7 +9,7 @@ if ! command -v cargo-deb >/dev/null; then
     echo "package: no cargo-deb: cargo install cargo-deb" >&2
     exit 1
 fi
-scripts/setup.sh
+scripts/setup.sh >/dev/null
 cargo build --release --locked -p tcpprobe
 tcpprobe="${CARGO_TARGET_DIR:-target}/release/tcpprobe"
 
@@ -22,4 +22,4 @@ mkdir -p "$made/man" "$into"
 "$tcpprobe" generate zsh > "$made/_tcpprobe"
 "$tcpprobe" generate fish > "$made/tcpprobe.fish"
 
-cargo deb --no-build --locked -p tcpprobe -o "$into/"
+cargo deb --no-build --locked --strip -p tcpprobe -o "$into/"
