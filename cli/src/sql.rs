@@ -9,8 +9,10 @@ use tcpprobe_trace::query::{Query, Value};
 
 use crate::Outcome;
 use crate::args::{Format, SqlArgs};
+use crate::record::recover::before_reading;
 
 pub(crate) fn run(args: &SqlArgs) -> Outcome {
+    before_reading(&args.trace);
     let query = Query::open(&args.trace)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     match args.format {
