@@ -82,7 +82,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         Ok(Sink::new(writer, args.print.then(|| Printer::new(stdout(), origin_mono_ns, Arc::clone(&gone)))))
     };
     let way = pipeline::Options {
-        backlog: args.trace.as_deref().map(backlog_file::beside),
+        trace: args.trace.clone(),
         // whoever reads what is printed wants it now
         may_wait: !args.print,
     };

@@ -84,6 +84,8 @@ struct State {
     last: Option<Last>,
     /// What is here stays here.
     held: bool,
+    /// Has whoever takes out heard of that?
+    held_is_told: bool,
     /// Memory of batches that are written.
     spare: Vec<Vec<u8>>,
     in_gone: bool,
@@ -278,7 +280,11 @@ impl In {
 
     /// Keeps what is here from being taken, or lets it go again. What the file does not take is not kept.
     pub(crate) fn hold(&self, held: bool) {
-        self.shared.state().held = held && self.refused.is_none();
+        let mut state = self.shared.state();
+        let held = held && self.refused.is_none();
+        state.held_is_told &= state.held == held;
+        state.held = held;
+        drop(state);
         self.shared.changed.notify_all();
     }
 
@@ -303,15 +309,19 @@ impl Drop for In {
 }
 
 impl Out {
-    /// Takes what stands first, if it comes in time.
+    /// Takes what stands first, if it comes in time. Says at once where it is held from here on: what waits in the file
+    /// may tell of flows that were taken before, so these had better be committed.
     ///
     /// # Errors
     /// The file cannot be read back.
     pub(crate) fn next(&self, timeout: Duration) -> anyhow::Result<Next> {
-        let waits = |s: &mut State| s.held || (s.memory.is_empty() && s.spilled.is_empty() && !s.in_gone);
+        let waits = |s: &mut State| {
+            if s.held { s.held_is_told } else { s.memory.is_empty() && s.spilled.is_empty() && !s.in_gone }
+        };
         let waited = self.shared.changed.wait_timeout_while(self.shared.state(), timeout, waits);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if state.held {
+            state.held_is_told = true;
             return Ok(Next::Waited);
         }
         if let Some(extent) = state.spilled.pop_front() {
@@ -500,6 +510,21 @@ mod tests {
         let pushed = std::thread::spawn(move || push(&mut into, 1));
         assert_eq!(taken(&out, 2), [0, 1]);
         assert!(pushed.join().unwrap());
+    }
+
+    #[test]
+    fn that_it_is_held_is_heard_once_and_at_once() {
+        let (mut into, out) = backlog_of(None, 3, SECOND);
+        assert!(push(&mut into, 0));
+        for _ in 0..2 {
+            into.hold(true);
+            // an hour has not passed when this returns
+            assert!(matches!(out.next(3600 * SECOND).unwrap(), Next::Waited));
+            into.hold(true);
+            assert!(out.shared.state().held_is_told);
+            into.hold(false);
+        }
+        assert_eq!(taken(&out, 1), [0]);
     }
 
     #[test]

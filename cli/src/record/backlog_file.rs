@@ -38,9 +38,11 @@ const FILE_VERSION: u32 = 1;
 const FILE_HEAD_BYTES: usize = 96;
 const TOOL_BYTES: usize = 32;
 
-/// The name of a trace's backlog.
+/// The name of a trace's backlog: beside the trace itself, as SQLite's log is, and not beside a link to it.
 pub(crate) fn beside(trace: &Path) -> PathBuf {
-    let mut name = trace.as_os_str().to_owned();
+    let is_link = std::fs::symlink_metadata(trace).is_ok_and(|m| m.is_symlink());
+    let target = is_link.then(|| std::fs::canonicalize(trace).ok()).flatten();
+    let mut name = target.unwrap_or_else(|| trace.to_owned()).into_os_string();
     name.push("-backlog");
     PathBuf::from(name)
 }
@@ -249,6 +251,10 @@ pub(crate) enum Unusable {
         "{path}: records of tcpprobe {tool}, which this version does not understand; `tcpprobe show` of that version writes them into the trace"
     )]
     OtherVersion { path: String, tool: String },
+    #[error(
+        "{path}: holds records that wait to be written, as far as can be seen ({bytes} bytes), and this user may not read them; unless a recorder is at work, `tcpprobe show` by the owner of the trace gets them in"
+    )]
+    Forbidden { path: String, bytes: u64 },
     #[error("{path}: records that wait to be written cannot be read: {cause}")]
     Io { path: String, cause: io::Error },
 }
@@ -283,6 +289,10 @@ impl Leftover {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(e) if e.raw_os_error() == Some(Errno::ELOOP as i32) => return Err(Unusable::Foreign(name)),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                let bytes = std::fs::symlink_metadata(&path).map_or(0, |m| m.len());
+                return Err(Unusable::Forbidden { path: name, bytes });
+            }
             Err(cause) => return Err(io(cause)),
         };
         let metadata = file.metadata().map_err(io)?;

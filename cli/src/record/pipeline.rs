@@ -18,6 +18,7 @@ use tcpprobe_replay::live::{self, LiveCapture};
 use tcpprobe_trace::writer::{SessionEnd, Totals};
 
 use super::backlog::{BATCH_BYTES, Batch, Gauge, In, Last, Next, Out, Place, backlog};
+use super::backlog_file::beside;
 use super::sink::Sink;
 
 /// What is less than the programs wake the reader for waits no longer than this.
@@ -45,8 +46,8 @@ pub(crate) struct Report {
 
 /// How samples get from the ring into the trace.
 pub(crate) struct Options {
-    /// File for those that wait longer than a moment.
-    pub(crate) backlog: Option<PathBuf>,
+    /// Trace beside which those are that wait longer than a moment.
+    pub(crate) trace: Option<PathBuf>,
     /// Whether writing them may wait until there are fewer.
     pub(crate) may_wait: bool,
 }
@@ -86,7 +87,7 @@ impl Running {
             }
         };
         let session_id = sink.session_id();
-        let place = options.backlog.zip(sink.owner()).map(|(path, owner)| Place { path, owner });
+        let place = options.trace.zip(sink.owner()).map(|(trace, owner)| Place { path: beside(&trace), owner });
         let (to_writer, from_drain) = backlog(place);
         let decoder = sampler.decoder();
         let waiting = to_writer.gauge();
@@ -338,8 +339,6 @@ mod tests {
     use tcpprobe_trace::fields::{FIELDS, index};
     use tcpprobe_trace::sample::{Family, Flow, Kind, Phase, Sample, Segment, State};
     use tcpprobe_trace::writer::{SessionStart, SessionWriter};
-
-    use crate::record::backlog_file::beside;
 
     const FLOWS: u64 = 50;
     const MSS: u64 = 1448;

@@ -64,6 +64,15 @@ fn what_was_put_in_comes_out_and_no_one_else_may_read_it() {
 }
 
 #[test]
+fn a_link_to_a_trace_has_the_backlog_of_the_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let (trace, path) = trace(&folder);
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink("trace.db", &link).unwrap();
+    assert_eq!(beside(&link), std::fs::canonicalize(&trace).unwrap().with_file_name(path.file_name().unwrap()));
+}
+
+#[test]
 fn a_file_is_its_recorder_s_until_that_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let (trace, path) = trace(&folder);
