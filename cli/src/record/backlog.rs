@@ -202,23 +202,29 @@ impl In {
             self.shared.changed.notify_all();
         }
         let there = !state.out_gone;
-        let due = state.memory.len() >= self.in_memory
-            || state.memory.iter().any(|b| !b.records.is_empty() && b.since.elapsed() >= self.in_memory_for);
+        let is_old = |b: &Batch| !b.records.is_empty() && b.since.elapsed() >= self.in_memory_for;
+        let due = if state.memory.len() >= self.in_memory || state.memory.iter().any(is_old) {
+            Some(0)
+        } else {
+            // what would go there soon in any case goes at once, so that its memory can be used again
+            (state.memory.len() > 1 && (state.held || !state.spilled.is_empty())).then_some(1)
+        };
         drop(state);
-        if due {
-            self.spill(context);
+        if let Some(left) = due {
+            self.spill(left, context);
         }
         there
     }
 
-    /// Moves all of the memory into the file. What the file refuses stays where it is.
-    fn spill(&mut self, context: impl FnOnce() -> Vec<u8>) {
+    /// Moves the memory into the file, but for the last so many batches. What the file refuses stays where it is.
+    fn spill(&mut self, left: usize, context: impl FnOnce() -> Vec<u8>) {
         if self.refused.is_some_and(|when| when.elapsed() < self.in_memory_for) {
             return;
         }
         let Some(path) = self.place.as_ref().map(|place| place.path.clone()) else { return };
         // all at once: what is younger must not be taken before what is on its way into the file
         let mut batches = std::mem::take(&mut self.shared.state().memory);
+        let last = batches.split_off(batches.len().saturating_sub(left));
         if let Err(error) = self.write(&mut batches, context) {
             if self.refused.is_none() {
                 say!(
@@ -230,6 +236,7 @@ impl In {
         } else {
             self.refused = None;
         }
+        batches.extend(last);
         let mut state = self.shared.state();
         state.held &= self.refused.is_none();
         state.memory = batches;
@@ -291,7 +298,7 @@ impl In {
     /// Says that there will be no more batches. Where many wait, so do the last ones in the file.
     pub(crate) fn finish(mut self, last: Last, context: impl FnOnce() -> Vec<u8>) -> bool {
         if self.spilled_bytes() > 0 {
-            self.spill(context);
+            self.spill(0, context);
         }
         let mut state = self.shared.state();
         (state.last, state.held) = (Some(last), false);

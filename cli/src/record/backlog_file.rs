@@ -164,7 +164,7 @@ impl BacklogFile {
     /// Adds a batch: into the page cache, where it survives the end of this process.
     ///
     /// # Errors
-    /// Those of the file system; the file is as it was then, but for what the next batch is written over.
+    /// Those of the file system; the file is as it was then.
     pub(crate) fn append(&mut self, context: &[u8], records: &[u8], after: Anchor) -> io::Result<Extent> {
         if context.len() > MAX_CONTEXT_BYTES || records.len() > MAX_RECORDS_BYTES {
             return Err(io::Error::other("a batch is too large"));
@@ -178,8 +178,12 @@ impl BacklogFile {
             checksum: body_checksum(context, records),
         };
         let head = [&extent.head(self.started_ns)[..], context].concat();
-        self.file.write_all_at(&head, extent.at)?;
-        self.file.write_all_at(records, extent.records_at())?;
+        let written = self.file.write_all_at(&head, extent.at);
+        if let Err(error) = written.and_then(|()| self.file.write_all_at(records, extent.records_at())) {
+            // a shorter batch must not have the rest of this one behind it
+            let _ = self.file.set_len(extent.at);
+            return Err(error);
+        }
         self.end = extent.end().next_multiple_of(BLOCK_BYTES);
         self.next_number += 1;
         Ok(extent)
