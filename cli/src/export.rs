@@ -10,9 +10,11 @@ use tcpprobe_replay::export::tcpprobe::{Selection, Written, export};
 
 use crate::Outcome;
 use crate::args::{ExportArgs, ExportFormat};
+use crate::record::recover::before_reading;
 use crate::words::{counted, say};
 
 pub(crate) fn run(args: &ExportArgs) -> Outcome {
+    before_reading(&args.trace);
     let ExportFormat::Tcpprobe = args.to;
     let selection = Selection { flows: args.flows.clone(), session: args.session };
     let written = if args.output.as_os_str() == "-" {

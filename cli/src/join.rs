@@ -11,6 +11,7 @@ use tcpprobe_trace::join::{ClockEstimate, JoinWriter, Match, Outcome, Translatio
 
 use crate::Outcome as Ended;
 use crate::args::JoinArgs;
+use crate::record::recover::before_reading;
 use crate::words::{count, counted, nanoseconds, percent, say};
 
 /// Translated flows beyond these are counted, not listed.
@@ -26,6 +27,7 @@ pub(crate) fn run(args: &JoinArgs) -> Ended {
             .build_global()
             .context("cannot start the threads")?;
     }
+    before_reading(&args.trace);
     tcpprobe_trace::upgrade(&args.trace)?;
     let mut is_long = false;
     for capture in &args.captures {

@@ -1,8 +1,10 @@
 //! `tcpprobe record`: starts sampler, capture and writer, waits for the end, and gives the account.
 
 mod backlog;
+mod backlog_file;
 mod ends;
 mod pipeline;
+pub(crate) mod recover;
 mod sink;
 
 use std::io::Write;
@@ -35,6 +37,9 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         sparse: args.sample == SampleMode::Cwnd,
         max_flows: sockets::MAX_FLOWS,
     };
+    if let Some(trace) = &args.trace {
+        recover::before_recording(trace)?;
+    }
     // signals are caught before anything is open, so that none of them can leave a half-open session
     let ends = Ends::watch()?;
     let origin_mono_ns = clock::anchor().mono_ns();
@@ -67,7 +72,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         Ok(Sink::new(writer, args.print.then(|| Printer::new(stdout(), origin_mono_ns, Arc::clone(&gone)))))
     };
     let way = pipeline::Options {
-        spill_into: args.trace.as_deref().map(|trace| folder_of(trace).to_owned()),
+        trace: args.trace.clone(),
         // whoever reads what is printed wants it now
         may_wait: !args.print,
     };
@@ -107,11 +112,6 @@ fn session(args: &RecordArgs, running: &Running) -> String {
         (Some(trace), Some(id)) => format!(" into {} (session {id})", trace.display()),
         _ => String::new(),
     }
-}
-
-/// The folder that a file is in.
-fn folder_of(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Where packets go unless told otherwise: `trace.pcap` for `trace.db`, or the first of `trace-2.pcap`, … that is free.

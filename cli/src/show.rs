@@ -8,6 +8,7 @@ use tcpprobe_trace::query::{Query, Value};
 
 use crate::Outcome;
 use crate::args::ShowArgs;
+use crate::record::recover::before_reading;
 use crate::sql::{add_row, new_table, print_table};
 
 /// Flows beyond these are counted, not listed.
@@ -52,10 +53,14 @@ const UNJOINED: &str =
     "SELECT capture_id AS capture, reason, count AS packets FROM unjoined ORDER BY capture_id, reason";
 
 pub(crate) fn run(args: &ShowArgs) -> Outcome {
+    let waiting_bytes = before_reading(&args.trace);
     let query = Query::open(&args.trace)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     let size_bytes = std::fs::metadata(&args.trace).map(|m| m.len()).unwrap_or(0);
     writeln!(out, "{}  {:.1} MB", Path::new(&args.trace).display(), size_bytes as f64 / 1e6)?;
+    if waiting_bytes > 0 {
+        writeln!(out, "recording: {:.1} MB of records wait to be written", waiting_bytes as f64 / 1e6)?;
+    }
     section(&query, &mut out, "Sessions", SESSIONS)?;
     let flows = section(&query, &mut out, "Flows", FLOWS)?;
     if flows == MAX_FLOWS {

@@ -10,6 +10,7 @@ use tcpprobe_trace::{READY, Ready};
 
 use crate::Outcome;
 use crate::args::{Format, SqlArgs};
+use crate::record::recover::before_reading;
 
 pub(crate) fn run(args: &SqlArgs) -> Outcome {
     let mut out = BufWriter::new(std::io::stdout().lock());
@@ -18,6 +19,7 @@ pub(crate) fn run(args: &SqlArgs) -> Outcome {
         out.flush()?;
         return Ok(ExitCode::SUCCESS);
     };
+    before_reading(trace);
     let query = Query::open(trace)?;
     print(&Asked { query, sql: statement(args) }, args.format, &mut out)?;
     out.flush()?;

@@ -2,8 +2,6 @@
 //!
 //! After a change that is meant, `UPDATE_DOCS=1 cargo test -p tcpprobe --test tutorial` writes the outputs anew.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
-
 use std::path::Path;
 use std::process::Command;
 
@@ -33,7 +31,8 @@ fn what_the_tutorial_shows_is_what_is_printed() {
             .output()
             .unwrap();
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stdout));
-        let lines: Vec<_> = std::str::from_utf8(&output.stdout).unwrap().trim_end().lines().map(str::trim_end).collect();
+        let lines: Vec<_> =
+            std::str::from_utf8(&output.stdout).unwrap().trim_end().lines().map(str::trim_end).collect();
         printed += &format!("{before}{SESSION}{command}\n{}{END}", lines.join("\n"));
         sessions += 1;
         rest = behind;

@@ -11,6 +11,8 @@ use tcpprobe_trace::internals::{INTERNALS, Internals, Value, internal};
 use crate::btf::{Bits, Types};
 use crate::layout::{CONGESTIONS, INTERNALS_WORDS};
 
+mod kept;
+
 /// The bytes of `icsk_ca_priv`, or a mask for them.
 pub(crate) type Words = [u64; INTERNALS_WORDS];
 
@@ -70,6 +72,11 @@ enum Convert {
 
 const fn source(column: &'static str, members: &'static [&'static [&'static str]], convert: Convert) -> Source {
     Source { column: internal(column), members, convert }
+}
+
+/// The columns in the order in which layouts name them.
+pub(crate) fn column_order() -> impl Iterator<Item = usize> {
+    SOURCES.iter().map(|source| source.column)
 }
 
 /// Every column's source.
@@ -176,7 +183,7 @@ fn convert(how: Convert, numbers: &[u64], raw: &Raw, clock: &JiffyClock) -> Opti
     match how {
         Convert::Plain => integer(first),
         Convert::MaxU32IsNull => integer(first).filter(|_| first != u64::from(u32::MAX)),
-        Convert::K => integer(first * 1_000_000 / 1024),
+        Convert::K => integer(first.saturating_mul(1_000_000) / 1024),
         Convert::Epoch if first == 0 => None,
         Convert::Epoch => Some(Value::MonoNs(clock.began_ns(first as u32))),
         Convert::Below(count) => integer(first).filter(|_| first < count),
@@ -225,6 +232,8 @@ impl JiffyClock {
 pub(crate) struct Layouts {
     found: Vec<Found>,
     clock: JiffyClock,
+    /// Is this the kernel that the records are of? Only then is it asked.
+    here: bool,
 }
 
 #[derive(Clone)]
@@ -246,12 +255,12 @@ impl Layouts {
             let owner = if Path::new(BTF).join(&module).exists() { module } else { String::new() };
             Found { layout: read_layout(known, &kernel, &owner), owner }
         });
-        Layouts { found: found.collect(), clock: JiffyClock::new(tick_ns) }
+        Layouts { found: found.collect(), clock: JiffyClock::new(tick_ns), here: true }
     }
 
     /// No kernel to ask: the inside of congestion controls is not known.
     pub(crate) fn none(tick_ns: u64) -> Layouts {
-        Layouts { found: Vec::new(), clock: JiffyClock::new(tick_ns) }
+        Layouts { found: Vec::new(), clock: JiffyClock::new(tick_ns), here: false }
     }
 
     /// Hears that a flow uses a congestion control, and who brings that. If it is another one than was thought, or was
@@ -259,6 +268,10 @@ impl Layouts {
     pub(crate) fn learn(&mut self, congestion: &str, owner: &str) -> Option<(usize, Words)> {
         let at = KNOWN.iter().position(|k| k.name == congestion)?;
         if self.found.get(at)?.owner == owner {
+            return None;
+        }
+        if !self.here {
+            self.found[at] = Found { owner: owner.to_owned(), layout: None };
             return None;
         }
         let kernel = std::fs::read(Path::new(BTF).join("vmlinux")).unwrap_or_default();

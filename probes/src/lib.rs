@@ -4,8 +4,10 @@
 //! way from the ring buffer to [`tcpprobe_trace::sample::Sample`]. Must not know SQL, captures or the terminal.
 
 mod btf;
+mod bytes;
 pub mod check;
 pub mod clock;
+mod context;
 mod decode;
 mod filter;
 mod internals;
@@ -19,6 +21,7 @@ mod sampler;
 mod survey;
 pub mod synthetic;
 
+pub use context::records_id;
 pub use decode::{BadRecord, Event};
 pub use filter::{Filter, FilterError};
 pub use plan::{Backend, Point};

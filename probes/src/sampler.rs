@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tcpprobe_trace::sample::LossCause;
 
 use crate::check::Facts;
+use crate::context;
 use crate::decode::flow_of;
 use crate::filter::{Filter, FilterError};
 use crate::internals::{self, CountedMask, Layouts, Words};
@@ -282,6 +283,11 @@ impl Sampler {
     /// A decoder for the records that this sampler takes from the ring: all of them, from the first on.
     pub fn decoder(&self) -> Decoder {
         Decoder::new(self.layouts.clone(), self.tick_ns)
+    }
+
+    /// What another process must know to decode these records: for [`Decoder::from_context`].
+    pub fn context(&self) -> Vec<u8> {
+        context::keep(&self.layouts, self.tick_ns)
     }
 
     /// Without its mask nothing is said of a congestion control's inside, and nothing else changes.

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use tcpprobe_trace::fields::{Convert, FIELDS};
 use tcpprobe_trace::sample::{Family, Flow, Sample};
 
+use crate::context;
+use crate::internals::Layouts;
 use crate::layout::{
     FLOW, Member, SAMPLE, SAMPLE_BYTES, STATE_OFFSETS, TYPE_FLOW, TYPE_SAMPLE, has, offset, size, width,
 };
@@ -12,6 +14,11 @@ use crate::records::Records;
 
 /// Length of a jiffy in these records; times that the kernel keeps in jiffies are rounded down to it.
 pub const TICK_NS: u64 = 4_000_000;
+
+/// What it takes to decode these records elsewhere.
+pub fn context() -> Vec<u8> {
+    context::keep(&Layouts::none(TICK_NS), TICK_NS)
+}
 
 /// Adds the record of a sample.
 pub fn push_sample(records: &mut Records, sample: &Sample) {

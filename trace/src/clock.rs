@@ -6,6 +6,9 @@
 /// them differ by less than 2⁶² ns, so that differences of such differences do not overflow.
 pub const TIMES_NS: std::ops::RangeInclusive<i64> = -(1 << 58)..=(1 << 62) - (1 << 58);
 
+/// CLOCK_MONOTONIC stays below this for 36 years after a boot, ns.
+const MONO_END_NS: i64 = 1 << 60;
+
 /// The wall clock, read between two readings of the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Anchor {
@@ -26,6 +29,13 @@ impl Anchor {
     /// Wall clock minus monotonic clock at this anchor, in ns.
     pub fn offset_ns(&self) -> i64 {
         self.real_ns - self.mono_ns()
+    }
+
+    /// Can clocks have been read so? To be asked of an anchor that comes from elsewhere, before anything else.
+    pub fn is_possible(&self) -> bool {
+        (0..MONO_END_NS).contains(&self.mono_before_ns)
+            && (self.mono_before_ns..MONO_END_NS).contains(&self.mono_after_ns)
+            && TIMES_NS.contains(&self.real_ns)
     }
 }
 

@@ -3,6 +3,7 @@
 //! The only module, with those below it, that knows the layout of the tables; SQL for state columns is made from the
 //! field list.
 
+pub(crate) mod backlog;
 mod effects;
 mod internals;
 pub(crate) mod older;

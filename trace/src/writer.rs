@@ -2,6 +2,7 @@
 //!
 //! Owns the order of things in the file. Must not know where samples come from.
 
+pub(crate) mod backlog;
 mod internals;
 mod runs;
 mod upgrade;
@@ -43,11 +44,32 @@ struct FlowState {
     held_internals: Vec<internals::Held>,
 }
 
+impl FlowState {
+    fn new(id: i64, first_ns: i64) -> FlowState {
+        FlowState {
+            id,
+            first_ns,
+            last_ns: first_ns,
+            last_serial: 0,
+            held: Vec::new(),
+            received: None,
+            closed: false,
+            commits_since_close: 0,
+            dirty: false,
+            last_rows: runs::LastRows::default(),
+            internals: None,
+            early_internals: None,
+            held_internals: Vec::new(),
+        }
+    }
+}
+
 /// A session being recorded.
 pub struct SessionWriter {
     db: Connection,
     path: PathBuf,
     session_id: i64,
+    started_ns: i64,
     mono_base_ns: i64,
     real_base_ns: i64,
     anchor: Anchor,
@@ -61,6 +83,8 @@ pub struct SessionWriter {
     totals: Totals,
     holes: HashMap<LossCause, u64>,
     in_transaction: bool,
+    /// `None`: it has none.
+    backlog: Option<backlog::Progress>,
 }
 
 impl SessionWriter {
@@ -69,6 +93,7 @@ impl SessionWriter {
         let db = open_or_create(path)?;
         log_ahead(&db, path)?;
         let mut writer = SessionWriter::begin_on(db, path, start, anchor, true)?;
+        writer.begin_backlog()?;
         writer.commit()?;
         Ok(writer)
     }
@@ -112,6 +137,7 @@ impl SessionWriter {
             db,
             path: path.to_owned(),
             session_id,
+            started_ns: anchor.real_ns,
             mono_base_ns: anchor.mono_ns(),
             real_base_ns,
             anchor,
@@ -123,6 +149,7 @@ impl SessionWriter {
             totals: Totals::default(),
             holes: HashMap::new(),
             in_transaction: true,
+            backlog: None,
         };
         writer.anchor_row(anchor)?;
         Ok(writer)
@@ -156,7 +183,11 @@ impl SessionWriter {
 
     /// Adds a flow, or what has been learnt of it since.
     pub fn flow(&mut self, flow: &Flow, now: Anchor) -> Result<()> {
+        if !self.believes(flow.mono_ns, now) {
+            return Ok(());
+        }
         self.transaction()?;
+        self.recall(flow.key)?;
         let err = failed(&self.path, "cannot write a flow");
         let cookie = flow.cookie.map(|c| c as i64);
         if let Some(known) = self.flows.get(&flow.key) {
@@ -197,28 +228,15 @@ impl SessionWriter {
             .map_err(&err)?;
         let id = self.db.last_insert_rowid();
         self.totals.flows += 1;
-        let state = FlowState {
-            id,
-            first_ns: ts_ns,
-            last_ns: ts_ns,
-            last_serial: 0,
-            held: Vec::new(),
-            received: None,
-            closed: false,
-            commits_since_close: 0,
-            dirty: false,
-            last_rows: runs::LastRows::default(),
-            internals: None,
-            early_internals: None,
-            held_internals: Vec::new(),
-        };
-        self.flows.insert(flow.key, Box::new(state));
+        self.key_row(flow.key, id)?;
+        self.flows.insert(flow.key, Box::new(FlowState::new(id, ts_ns)));
         Ok(())
     }
 
     /// Adds a sample. `now` is an anchor taken after the sample. Samples of a flow come in the order of their
     /// serials; a missing serial is written down as a loss. A sample of a flow that was never announced is refused
-    /// with `false`.
+    /// with `false`. In a session that was broken off so is what no sampler can have seen, and what the session has
+    /// already changes nothing.
     pub fn sample(&mut self, sample: &Sample, now: Anchor) -> Result<bool> {
         self.unplaced_sample(sample, Unplaced::default(), now)
     }
@@ -227,6 +245,12 @@ impl SessionWriter {
     /// itself does not say them.
     pub fn unplaced_sample(&mut self, sample: &Sample, unplaced: Unplaced, now: Anchor) -> Result<bool> {
         self.transaction()?;
+        self.recall(sample.flow)?;
+        let Some(flow) = self.flows.get(&sample.flow) else { return Ok(false) };
+        match self.has_already(flow, sample) {
+            Some(false) if self.believes(sample.mono_ns, now) => {}
+            has_already => return Ok(has_already == Some(true)),
+        }
         let Some(mut flow) = self.flows.remove(&sample.flow) else { return Ok(false) };
         let is_first = flow.held.is_empty();
         let taken = self.sample_of(&mut flow, sample, unplaced, now);
@@ -307,8 +331,9 @@ impl SessionWriter {
         if count == 0 {
             return Ok(());
         }
-        self.totals.holes += count;
-        *self.holes.entry(cause).or_insert(0) += count;
+        self.totals.holes = self.totals.holes.saturating_add(count);
+        let of_cause = self.holes.entry(cause).or_insert(0);
+        *of_cause = of_cause.saturating_add(count);
         self.loss(Some(flow_id), Some(after_serial), count, cause)
     }
 
@@ -345,14 +370,25 @@ impl SessionWriter {
         self.transaction()?;
         self.write_held()?;
         self.totals_rows()?;
+        self.progress_row()?;
+        self.forget_closed()?;
         self.db.execute_batch("COMMIT").map_err(failed(&self.path, "cannot commit"))?;
         self.in_transaction = false;
-        // after its close a socket may still send a reset; then it is forgotten, or memory would grow with each flow
-        self.flows.retain(|_, f| {
-            f.commits_since_close += u32::from(f.closed);
-            f.commits_since_close < KEEP_CLOSED_COMMITS
-        });
         Ok(())
+    }
+
+    /// After its close a socket may still send a reset; then it is forgotten, or memory would grow with each flow.
+    fn forget_closed(&mut self) -> Result<()> {
+        let mut forgotten = Vec::new();
+        self.flows.retain(|&key, f| {
+            f.commits_since_close += u32::from(f.closed);
+            let keep = f.commits_since_close < KEEP_CLOSED_COMMITS;
+            if !keep {
+                forgotten.push(key);
+            }
+            keep
+        });
+        forgotten.into_iter().try_for_each(|key| self.drop_key_row(key))
     }
 
     /// Forgets a flow of which nothing more will come.
@@ -411,6 +447,7 @@ impl SessionWriter {
         }
         self.transaction()?;
         self.write_held()?;
+        self.end_backlog()?;
         // the kernel counts every loss that leaves a hole; were it not so, the holes would still be there
         let lost = lost.max(self.totals.holes);
         self.totals_rows()?;

@@ -1,38 +1,55 @@
-//! What was taken from the ring and is not written yet: in memory, and what goes beyond that in a file without a name.
+//! What was taken from the ring and is not written yet: for a moment in memory, then in a file beside the trace.
 //!
 //! The ring must be emptied as fast as it fills, and writing may wait for better times; what lies in between must not
-//! fill the memory. Owns the order of the batches and where they are. Must not know what records say.
+//! fill the memory, and a recorder that is killed must not take it along. So the file holds what is older, memory what is
+//! younger than a moment. Owns the order of the batches and where they are. Must not know what records say.
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use nix::fcntl::{FallocateFlags, fallocate};
 use tcpprobe_probes::{Cost, Losses, Records};
+use tcpprobe_trace::backlog::Owner;
 use tcpprobe_trace::clock::{Anchor, Segment};
+
+use super::backlog_file::{BacklogFile, Extent, give_back, read_records, remove};
+use crate::words::say;
 
 /// Bytes of records that make a batch.
 pub(crate) const BATCH_BYTES: usize = 1 << 20;
 /// Batches in memory at most.
 const IN_MEMORY: usize = 64;
+/// What is older is in the file, or with the writer.
+const IN_MEMORY_FOR: Duration = Duration::from_millis(250);
 
 /// Records, and an anchor that was taken after them.
 pub(crate) struct Batch {
     pub(crate) records: Records,
     pub(crate) after: Anchor,
+    /// Its number, where it was in the file.
+    pub(crate) number: Option<u64>,
+    /// When the first of the records came.
+    since: Instant,
 }
 
 impl Batch {
+    /// Records that came now.
+    pub(crate) fn new(records: Records, after: Anchor) -> Batch {
+        Batch { records, after, number: None, since: Instant::now() }
+    }
+
     /// Adds those of the next one, if both together are one batch. Did it?
     fn takes(&mut self, next: &Batch) -> bool {
         // the anchor before a step of the clock is worth a batch
         let takes = self.records.as_bytes().len() + next.records.as_bytes().len() <= BATCH_BYTES
             && !Segment::new(self.after, next.after).stepped();
         if takes {
+            if self.records.is_empty() {
+                self.since = next.since;
+            }
             self.records.append(&next.records);
             self.after = next.after;
         }
@@ -56,22 +73,19 @@ pub(crate) enum Next {
     Gone,
 }
 
-/// Where a batch lies in the file.
-struct Extent {
-    at: u64,
-    bytes: usize,
-    after: Anchor,
-}
-
 #[derive(Default)]
 struct State {
-    memory: VecDeque<Batch>,
-    /// All of them younger than those in memory.
+    /// In the file; all of them older than those in memory.
     spilled: VecDeque<Extent>,
     spilled_bytes: u64,
+    memory: VecDeque<Batch>,
+    /// With the writer, which may not have committed them yet: still in the file.
+    taken: Vec<Extent>,
     last: Option<Last>,
     /// What is here stays here.
     held: bool,
+    /// Has whoever takes out heard of that?
+    held_is_told: bool,
     /// Memory of batches that are written.
     spare: Vec<Vec<u8>>,
     in_gone: bool,
@@ -79,16 +93,15 @@ struct State {
 }
 
 impl State {
-    /// Is the end of the line in memory, and is there room for another batch?
-    fn has_room(&self, in_memory: usize) -> bool {
-        self.spilled.is_empty() && self.memory.len() < in_memory
-    }
-
     /// Keeps memory for a batch to come.
     fn keep(&mut self, records: Records) {
         if self.spare.len() < 2 {
             self.spare.push(records.into_bytes());
         }
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.memory.iter().map(|b| b.records.as_bytes().len() as u64).sum()
     }
 }
 
@@ -96,7 +109,7 @@ impl State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    file: OnceLock<Option<File>>,
+    file: OnceLock<(Arc<File>, PathBuf)>,
 }
 
 impl Shared {
@@ -115,18 +128,33 @@ impl Gauge {
     /// Bytes of records that are not taken yet.
     pub(crate) fn waiting_bytes(&self) -> u64 {
         let state = self.shared.state();
-        state.spilled_bytes + state.memory.iter().map(|b| b.records.as_bytes().len() as u64).sum::<u64>()
+        state.spilled_bytes + state.memory_bytes()
     }
+
+    /// Takes the file away, once everything is written and the session says so.
+    pub(crate) fn remove_file(&self) {
+        if let Some((file, path)) = self.shared.file.get() {
+            remove(file, path);
+        }
+    }
+}
+
+/// Where the file is made once it is needed, and for which session.
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    pub(crate) owner: Owner,
 }
 
 /// The end at which batches come in.
 pub(crate) struct In {
     shared: Arc<Shared>,
-    /// Where the file is made, once it is needed; `None`: what has no room in memory waits.
-    folder: Option<PathBuf>,
-    /// Where the file ends.
-    end: u64,
+    /// `None`: what has no room in memory waits.
+    place: Option<Place>,
+    file: Option<BacklogFile>,
+    /// When the file last refused a batch.
+    refused: Option<Instant>,
     in_memory: usize,
+    in_memory_for: Duration,
 }
 
 /// The end at which they go out.
@@ -134,10 +162,18 @@ pub(crate) struct Out {
     shared: Arc<Shared>,
 }
 
-/// An empty backlog; what goes beyond memory goes into a file in this folder.
-pub(crate) fn backlog(folder: Option<PathBuf>) -> (In, Out) {
+/// An empty backlog.
+pub(crate) fn backlog(place: Option<Place>) -> (In, Out) {
     let shared = Arc::<Shared>::default();
-    (In { shared: Arc::clone(&shared), folder, end: 0, in_memory: IN_MEMORY }, Out { shared })
+    let into = In {
+        shared: Arc::clone(&shared),
+        place,
+        file: None,
+        refused: None,
+        in_memory: IN_MEMORY,
+        in_memory_for: IN_MEMORY_FOR,
+    };
+    (into, Out { shared })
 }
 
 impl In {
@@ -147,45 +183,95 @@ impl In {
         spare.map_or_else(|| Records::with_capacity(BATCH_BYTES + BATCH_BYTES / 16), Records::from_spare)
     }
 
-    /// Puts a batch at the end. Waits where there is no room; `false`: no one will take it.
-    pub(crate) fn push(&mut self, batch: Batch) -> bool {
+    /// Puts a batch at the end. Waits where there is no room; `false`: no one will take it. What it takes to decode the
+    /// records is asked for where they go into the file.
+    pub(crate) fn push(&mut self, batch: Batch, context: impl FnOnce() -> Vec<u8>) -> bool {
         let mut state = self.shared.state();
-        if state.spilled.is_empty() && state.memory.back_mut().is_some_and(|last| last.takes(&batch)) {
+        if state.memory.back_mut().is_some_and(|last| last.takes(&batch)) {
             state.keep(batch.records);
-            return !state.out_gone;
-        }
-        if state.has_room(self.in_memory) {
+        } else {
+            if state.memory.len() >= self.in_memory {
+                // no file, or no room in it: the ring fills, and the kernel counts what it drops
+                state.held = false;
+                self.shared.changed.notify_all();
+            }
+            while !state.out_gone && state.memory.len() >= self.in_memory {
+                state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
             state.memory.push_back(batch);
             self.shared.changed.notify_all();
-            return !state.out_gone;
         }
+        let there = !state.out_gone;
+        let is_old = |b: &Batch| !b.records.is_empty() && b.since.elapsed() >= self.in_memory_for;
+        let due = if state.memory.len() >= self.in_memory || state.memory.iter().any(is_old) {
+            Some(0)
+        } else {
+            // what would go there soon in any case goes at once, so that its memory can be used again
+            (state.memory.len() > 1 && (state.held || !state.spilled.is_empty())).then_some(1)
+        };
         drop(state);
-        let Err(batch) = self.spill(batch) else { return !self.shared.state().out_gone };
-        // no file, or no room in it: the ring fills, and the kernel counts what it drops
-        let mut state = self.shared.state();
-        state.held = false;
-        self.shared.changed.notify_all();
-        while !state.out_gone && !state.has_room(self.in_memory) {
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        if let Some(left) = due {
+            self.spill(left, context);
         }
-        state.memory.push_back(batch);
-        self.shared.changed.notify_all();
-        !state.out_gone
+        there
     }
 
-    fn spill(&mut self, batch: Batch) -> Result<(), Batch> {
-        let Some(folder) = &self.folder else { return Err(batch) };
-        let file = self.shared.file.get_or_init(|| tempfile::tempfile_in(folder).ok());
-        let bytes = batch.records.as_bytes();
-        if file.as_ref().is_none_or(|f| f.write_all_at(bytes, self.end).is_err()) {
-            return Err(batch);
+    /// Moves the memory into the file, but for the last so many batches. What the file refuses stays where it is.
+    fn spill(&mut self, left: usize, context: impl FnOnce() -> Vec<u8>) {
+        if self.refused.is_some_and(|when| when.elapsed() < self.in_memory_for) {
+            return;
         }
+        let Some(path) = self.place.as_ref().map(|place| place.path.clone()) else { return };
+        // all at once: what is younger must not be taken before what is on its way into the file
+        let mut batches = std::mem::take(&mut self.shared.state().memory);
+        let last = batches.split_off(batches.len().saturating_sub(left));
+        if let Err(error) = self.write(&mut batches, context) {
+            if self.refused.is_none() {
+                say!(
+                    "{}: {error}: samples wait in memory instead, and a recorder that is killed loses them",
+                    path.display()
+                );
+            }
+            self.refused = Some(Instant::now());
+        } else {
+            self.refused = None;
+        }
+        batches.extend(last);
         let mut state = self.shared.state();
-        state.spilled.push_back(Extent { at: self.end, bytes: bytes.len(), after: batch.after });
-        state.spilled_bytes += bytes.len() as u64;
-        self.end += bytes.len() as u64;
-        state.keep(batch.records);
+        state.held &= self.refused.is_none();
+        state.memory = batches;
+        drop(state);
         self.shared.changed.notify_all();
+    }
+
+    /// Writes batches from the front on, as long as it goes.
+    fn write(&mut self, batches: &mut VecDeque<Batch>, context: impl FnOnce() -> Vec<u8>) -> std::io::Result<()> {
+        let file = match (&mut self.file, &self.place) {
+            (Some(file), _) => file,
+            (none, Some(place)) => {
+                let file = BacklogFile::create(&place.path, &place.owner)?;
+                let _ = self.shared.file.set((Arc::clone(file.file()), place.path.clone()));
+                none.insert(file)
+            }
+            (None, None) => return Ok(()),
+        };
+        let is_free = {
+            let state = self.shared.state();
+            state.spilled.is_empty() && state.taken.is_empty()
+        };
+        if is_free {
+            file.restart();
+        }
+        let context = context();
+        while let Some(batch) = batches.front() {
+            let extent = file.append(&context, batch.records.as_bytes(), batch.after)?;
+            let mut state = self.shared.state();
+            state.spilled.push_back(extent);
+            state.spilled_bytes += extent.records_bytes as u64;
+            if let Some(batch) = batches.pop_front() {
+                state.keep(batch.records);
+            }
+        }
         Ok(())
     }
 
@@ -199,14 +285,21 @@ impl In {
         self.shared.state().spilled_bytes
     }
 
-    /// Keeps what is here from being taken, or lets it go again.
+    /// Keeps what is here from being taken, or lets it go again. What the file does not take is not kept.
     pub(crate) fn hold(&self, held: bool) {
-        self.shared.state().held = held;
+        let mut state = self.shared.state();
+        let held = held && self.refused.is_none();
+        state.held_is_told &= state.held == held;
+        state.held = held;
+        drop(state);
         self.shared.changed.notify_all();
     }
 
-    /// Says that there will be no more batches.
-    pub(crate) fn finish(self, last: Last) -> bool {
+    /// Says that there will be no more batches. Where many wait, so do the last ones in the file.
+    pub(crate) fn finish(mut self, last: Last, context: impl FnOnce() -> Vec<u8>) -> bool {
+        if self.spilled_bytes() > 0 {
+            self.spill(0, context);
+        }
         let mut state = self.shared.state();
         (state.last, state.held) = (Some(last), false);
         !state.out_gone
@@ -223,28 +316,32 @@ impl Drop for In {
 }
 
 impl Out {
-    /// Takes what stands first, if it comes in time.
+    /// Takes what stands first, if it comes in time. Says at once where it is held from here on: what waits in the file
+    /// may tell of flows that were taken before, so these had better be committed.
     ///
     /// # Errors
     /// The file cannot be read back.
     pub(crate) fn next(&self, timeout: Duration) -> anyhow::Result<Next> {
-        let waits = |s: &mut State| s.held || (s.memory.is_empty() && s.spilled.is_empty() && !s.in_gone);
+        let waits = |s: &mut State| {
+            if s.held { s.held_is_told } else { s.memory.is_empty() && s.spilled.is_empty() && !s.in_gone }
+        };
         let waited = self.shared.changed.wait_timeout_while(self.shared.state(), timeout, waits);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if state.held {
+            state.held_is_told = true;
             return Ok(Next::Waited);
         }
-        if let Some(batch) = state.memory.pop_front() {
-            self.shared.changed.notify_all();
-            return Ok(Next::Batch(batch));
-        }
         if let Some(extent) = state.spilled.pop_front() {
-            state.spilled_bytes -= extent.bytes as u64;
+            state.spilled_bytes -= extent.records_bytes as u64;
+            state.taken.push(extent);
             let spare = state.spare.pop().unwrap_or_default();
-            // wakes a drain that waits for room
-            self.shared.changed.notify_all();
             drop(state);
             return self.read(&extent, spare).map(Next::Batch);
+        }
+        if let Some(batch) = state.memory.pop_front() {
+            // wakes a drain that waits for room
+            self.shared.changed.notify_all();
+            return Ok(Next::Batch(batch));
         }
         Ok(match (state.last.take(), state.in_gone) {
             (Some(last), _) => Next::Last(last),
@@ -254,20 +351,24 @@ impl Out {
     }
 
     fn read(&self, extent: &Extent, mut bytes: Vec<u8>) -> anyhow::Result<Batch> {
-        let file = self.shared.file.get().and_then(Option::as_ref).context("samples were kept in no file")?;
-        bytes.resize(extent.bytes, 0);
-        file.read_exact_at(&mut bytes, extent.at).context("cannot read back samples that waited to be written")?;
-        // gives the room on the disk back; a file system that cannot do that does when the recording ends
-        if let (Ok(at), Ok(len)) = (i64::try_from(extent.at), i64::try_from(extent.bytes)) {
-            let _ =
-                fallocate(file, FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE, at, len);
-        }
-        Ok(Batch { records: Records::from_bytes(bytes), after: extent.after })
+        let (file, _) = self.shared.file.get().context("samples were kept in no file")?;
+        read_records(file, extent, &mut bytes).context("cannot read back samples that waited to be written")?;
+        let records = Records::from_bytes(bytes);
+        Ok(Batch { records, after: extent.after, number: Some(extent.number), since: Instant::now() })
     }
 
     /// Gives the memory of a batch back.
     pub(crate) fn done(&self, records: Records) {
         self.shared.state().keep(records);
+    }
+
+    /// Says that all that was taken is in the trace for good: its room in the file is given back.
+    pub(crate) fn committed(&self) {
+        let Some((file, _)) = self.shared.file.get() else { return };
+        // nobody else takes any
+        let taken = self.shared.state().taken.clone();
+        taken.iter().for_each(|extent| give_back(file, extent));
+        self.shared.state().taken.clear();
     }
 }
 
@@ -281,6 +382,7 @@ impl Drop for Out {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::backlog_file::beside;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -289,7 +391,23 @@ mod tests {
         let after = Anchor { mono_before_ns: mono_ns, real_ns: mono_ns + offset_ns, mono_after_ns: mono_ns };
         let mut records = Records::default();
         records.push(&[number; BATCH_BYTES / 2]);
-        Batch { records, after }
+        Batch::new(records, after)
+    }
+
+    /// One whose memory holds so many batches, and so long.
+    fn backlog_of(place: Option<Place>, in_memory: usize, in_memory_for: Duration) -> (In, Out) {
+        let (mut into, out) = backlog(place);
+        (into.in_memory, into.in_memory_for) = (in_memory, in_memory_for);
+        (into, out)
+    }
+
+    fn place(folder: &tempfile::TempDir) -> Option<Place> {
+        let owner = Owner { session_id: 1, started_ns: 2, mono_base_ns: 3, real_base_ns: 4 };
+        Some(Place { path: beside(&folder.path().join("trace.db")), owner })
+    }
+
+    fn push(into: &mut In, number: u8) -> bool {
+        into.push(batch(number, 0), Vec::new)
     }
 
     /// The batches that stand first, by number.
@@ -311,34 +429,77 @@ mod tests {
     #[test]
     fn what_has_no_room_in_memory_keeps_its_place_in_line() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut into, out) = backlog(Some(folder.path().to_owned()));
-        into.in_memory = 2;
+        let (mut into, out) = backlog_of(place(&folder), 3, 60 * SECOND);
         for number in 0..5 {
-            assert!(into.push(batch(number, 0)));
+            assert!(push(&mut into, number));
         }
         assert!(into.gauge().waiting_bytes() > 5 * BATCH_BYTES as u64 / 2);
-        assert!(into.spilled_bytes() > 2 * BATCH_BYTES as u64 / 2);
-        assert_eq!(taken(&out, 3), [0, 1, 2]);
-        // memory has room again, but others wait in the file
-        assert!(into.push(batch(5, 0)));
-        assert_eq!(taken(&out, 3), [3, 4, 5]);
+        assert!(into.spilled_bytes() > 3 * BATCH_BYTES as u64 / 2, "the first three went together");
+        assert_eq!(taken(&out, 5), [0, 1, 2, 3, 4]);
         assert_eq!(into.spilled_bytes(), 0);
-        assert!(into.push(batch(6, 0)));
-        assert_eq!(into.spilled_bytes(), 0, "the file is behind us");
-        assert!(into.finish(last()));
-        assert_eq!(taken(&out, 1), [6]);
+        assert!(push(&mut into, 5));
+        assert_eq!(into.spilled_bytes(), 0, "there is room");
+        assert!(into.finish(last(), Vec::new));
+        assert_eq!(taken(&out, 1), [5]);
         assert!(matches!(out.next(SECOND).unwrap(), Next::Last(l) if l.losses.ring_full == 9));
         assert!(matches!(out.next(SECOND).unwrap(), Next::Gone));
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the file has no name");
+    }
+
+    #[test]
+    fn what_is_old_is_in_the_file_and_what_nobody_waits_for_makes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut into, out) = backlog_of(place(&folder), IN_MEMORY, Duration::ZERO);
+        assert!(into.push(Batch::new(Records::default(), batch(1, 0).after), Vec::new));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "an anchor without records can wait");
+        for number in 1..4 {
+            assert!(push(&mut into, number));
+            assert_eq!(out.shared.state().memory.len(), 0);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(taken(&out, 3), [1, 2, 3]);
+        into.gauge().remove_file();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_file_s_room_is_used_again_only_when_all_is_committed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut into, out) = backlog_of(place(&folder), IN_MEMORY, Duration::ZERO);
+        let path = beside(&folder.path().join("trace.db"));
+        let length = || std::fs::metadata(&path).unwrap().len();
+        assert!(push(&mut into, 0));
+        let one = length();
+        assert_eq!(taken(&out, 1), [0]);
+        assert!(push(&mut into, 1));
+        let two = length();
+        assert!(two > one, "the first one is not committed yet");
+        assert_eq!(taken(&out, 1), [1]);
+        out.committed();
+        assert!(push(&mut into, 2));
+        assert_eq!(length(), one);
+        assert_eq!(taken(&out, 1), [2]);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_leaves_the_samples_in_memory_and_none_waits_for_better_times() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = beside(&folder.path().join("trace.db"));
+        std::fs::write(&path, "someone else's").unwrap();
+        let (mut into, out) = backlog_of(place(&folder), IN_MEMORY, Duration::ZERO);
+        into.hold(true);
+        assert!(push(&mut into, 0));
+        into.hold(true);
+        assert_eq!(taken(&out, 1), [0]);
+        into.gauge().remove_file();
+        assert_eq!(std::fs::read(&path).unwrap(), b"someone else's");
     }
 
     #[test]
     fn without_a_file_the_drain_waits_and_memory_is_bounded() {
-        let (mut into, out) = backlog(None);
-        into.in_memory = 2;
+        let (mut into, out) = backlog_of(None, 2, SECOND);
         let pushed = std::thread::spawn(move || {
-            let all = (0..20).all(|number| into.push(batch(number, 0)));
-            all && into.finish(last())
+            let all = (0..20).all(|number| push(&mut into, number));
+            all && into.finish(last(), Vec::new)
         });
         for number in 0..20 {
             assert_eq!(taken(&out, 1), [number]);
@@ -349,23 +510,36 @@ mod tests {
 
     #[test]
     fn what_is_held_is_let_go_where_there_is_no_room_for_more() {
-        let (mut into, out) = backlog(None);
-        into.in_memory = 1;
-        assert!(into.push(batch(0, 0)));
+        let (mut into, out) = backlog_of(None, 1, SECOND);
+        assert!(push(&mut into, 0));
         into.hold(true);
         assert!(matches!(out.next(Duration::ZERO).unwrap(), Next::Waited));
-        let pushed = std::thread::spawn(move || into.push(batch(1, 0)));
+        let pushed = std::thread::spawn(move || push(&mut into, 1));
         assert_eq!(taken(&out, 2), [0, 1]);
         assert!(pushed.join().unwrap());
     }
 
     #[test]
+    fn that_it_is_held_is_heard_once_and_at_once() {
+        let (mut into, out) = backlog_of(None, 3, SECOND);
+        assert!(push(&mut into, 0));
+        for _ in 0..2 {
+            into.hold(true);
+            // an hour has not passed when this returns
+            assert!(matches!(out.next(3600 * SECOND).unwrap(), Next::Waited));
+            into.hold(true);
+            assert!(out.shared.state().held_is_told);
+            into.hold(false);
+        }
+        assert_eq!(taken(&out, 1), [0]);
+    }
+
+    #[test]
     fn who_puts_in_hears_that_no_one_takes_out() {
-        let (mut into, out) = backlog(None);
-        into.in_memory = 1;
-        assert!(into.push(batch(0, 0)));
+        let (mut into, out) = backlog_of(None, 1, SECOND);
+        assert!(push(&mut into, 0));
         drop(out);
-        assert!(!into.push(batch(1, 0)), "and does not wait");
+        assert!(!push(&mut into, 1), "and does not wait");
     }
 
     #[test]
@@ -380,13 +554,12 @@ mod tests {
     fn small_batches_become_one_but_not_across_a_step_of_the_clock() {
         let (mut into, out) = backlog(None);
         let small = |number: u8, offset_ns| {
-            let mut batch = batch(number, offset_ns);
-            batch.records = Records::default();
-            batch.records.push(&[number]);
-            batch
+            let mut records = Records::default();
+            records.push(&[number]);
+            Batch { records, ..batch(number, offset_ns) }
         };
         for (number, offset_ns) in [(1, 0), (2, 0), (3, 1_000_000_000), (4, 1_000_000_000)] {
-            assert!(into.push(small(number, offset_ns)));
+            assert!(into.push(small(number, offset_ns), Vec::new));
         }
         let batches: Vec<(i64, usize)> = (0..2)
             .map(|_| match out.next(SECOND).unwrap() {

@@ -1,8 +1,9 @@
 //! The threads of a recording: one empties the ring, one writes the samples, one captures packets.
 //!
 //! Between emptying and writing stands a backlog, for the recorded machine comes first: where many samples come they
-//! are written later, unless too many wait already. Where the disk has no room for them the drain waits, the
-//! ring fills, and the kernel counts what it drops: every loss is counted in one place.
+//! are written later, unless too many wait already. What waits is in a file, so that a recorder that is killed loses what
+//! came in its last second at most. Where the disk has no room for it the drain waits, the ring fills, and the kernel
+//! counts what it drops: every loss is counted in one place.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,12 +17,13 @@ use tcpprobe_probes::{Cost, Decoder, Losses, Records, Sampler, clock};
 use tcpprobe_replay::live::{self, LiveCapture};
 use tcpprobe_trace::writer::{SessionEnd, Totals};
 
-use super::backlog::{BATCH_BYTES, Batch, Gauge, In, Last, Next, Out, backlog};
+use super::backlog::{BATCH_BYTES, Batch, Gauge, In, Last, Next, Out, Place, backlog};
+use super::backlog_file::beside;
 use super::sink::Sink;
 
 /// What is less than the programs wake the reader for waits no longer than this.
 const DRAIN_EVERY: Duration = Duration::from_millis(20);
-/// A crash loses no more than this, and what is in the backlog.
+/// A crash loses no more than this, and what is in the backlog's memory.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 /// While more than this comes out of the ring, some 19,000 samples a second, writing waits.
 const BUSY_BYTES_PER_SECOND: f64 = (4 << 20) as f64;
@@ -44,8 +46,8 @@ pub(crate) struct Report {
 
 /// How samples get from the ring into the trace.
 pub(crate) struct Options {
-    /// Folder for those that have no room in memory.
-    pub(crate) spill_into: Option<PathBuf>,
+    /// Trace beside which those are that wait longer than a moment.
+    pub(crate) trace: Option<PathBuf>,
     /// Whether writing them may wait until there are fewer.
     pub(crate) may_wait: bool,
 }
@@ -85,7 +87,8 @@ impl Running {
             }
         };
         let session_id = sink.session_id();
-        let (to_writer, from_drain) = backlog(options.spill_into);
+        let place = options.trace.zip(sink.owner()).map(|(trace, owner)| Place { path: beside(&trace), owner });
+        let (to_writer, from_drain) = backlog(place);
         let decoder = sampler.decoder();
         let waiting = to_writer.gauge();
         let pace = Pace::new(options.may_wait);
@@ -131,6 +134,9 @@ impl Running {
             sampled: None,
         };
         let printed = sink.finish(&end, clock::anchor());
+        if printed.is_ok() {
+            self.waiting.remove_file();
+        }
         captured?;
         Ok(Report { totals, losses, costs, capture: stats, printed: printed? })
     }
@@ -173,6 +179,8 @@ pub(crate) trait Source {
     fn wait(&self, timeout: Duration) -> anyhow::Result<()>;
     /// Takes so many bytes of records; returns whether there may be more.
     fn drain(&mut self, max_bytes: usize, records: &mut Records) -> bool;
+    /// What another process must know to decode the records.
+    fn context(&self) -> Vec<u8>;
     /// Measures what it costs from here on, or does not.
     fn measure_cost(&mut self, measure: bool);
     /// Ends it, but for what can still be taken.
@@ -187,6 +195,9 @@ impl Source for Sampler {
     }
     fn drain(&mut self, max_bytes: usize, records: &mut Records) -> bool {
         Sampler::drain(self, max_bytes, records)
+    }
+    fn context(&self) -> Vec<u8> {
+        Sampler::context(self)
     }
     fn measure_cost(&mut self, measure: bool) {
         Sampler::measure_cost(self, measure);
@@ -244,7 +255,8 @@ fn drain(mut source: impl Source, mut to_writer: In, mut pace: Pace, stop: &Atom
     let costs = source.stop();
     // detached: what the ring holds now is all that there is
     drain_ring(&mut source, &mut to_writer).ok_or_else(gone)?;
-    to_writer.finish(Last { losses: source.losses(), costs }).then_some(()).ok_or_else(gone)
+    let last = Last { losses: source.losses(), costs };
+    to_writer.finish(last, || source.context()).then_some(()).ok_or_else(gone)
 }
 
 /// Returns the bytes of records that there were; `None`: there is no writer any more.
@@ -255,7 +267,7 @@ fn drain_ring(source: &mut impl Source, to_writer: &mut In) -> Option<usize> {
         let more = source.drain(BATCH_BYTES, &mut records);
         taken_bytes += records.as_bytes().len();
         // an empty batch carries an anchor all the same: it keeps the clocks tied while nothing happens
-        if !to_writer.push(Batch { records, after: clock::anchor() }) {
+        if !to_writer.push(Batch::new(records, clock::anchor()), || source.context()) {
             return None;
         }
         if !more {
@@ -279,39 +291,51 @@ impl Writer {
 
     fn run(mut self, from_drain: &Out) -> anyhow::Result<(Sink, Losses, Vec<Cost>)> {
         loop {
-            match from_drain.next(COMMIT_EVERY)? {
+            match from_drain.next(COMMIT_EVERY.saturating_sub(self.committed.elapsed()))? {
                 Next::Batch(batch) => {
-                    self.take(&batch)?;
+                    if self.take(&batch)? {
+                        from_drain.committed();
+                    }
                     from_drain.done(batch.records);
                 }
                 Next::Last(Last { mut losses, costs }) => {
                     losses.bad_records += self.orphans + self.decoder.bad_records();
                     return Ok((self.sink, losses, costs));
                 }
-                Next::Waited => self.sink.commit()?,
+                Next::Waited => {
+                    self.sink.commit()?;
+                    self.committed = Instant::now();
+                    from_drain.committed();
+                }
                 Next::Gone => return Err(anyhow!("the drain stopped")),
             }
         }
     }
 
-    fn take(&mut self, batch: &Batch) -> anyhow::Result<()> {
+    /// Writes a batch; was everything up to here committed?
+    fn take(&mut self, batch: &Batch) -> anyhow::Result<bool> {
         self.orphans += self.sink.take(self.decoder.events(&batch.records), batch.after)?;
+        if let Some(number) = batch.number {
+            self.sink.taken(number + 1);
+        }
         let due = self.committed.elapsed() >= COMMIT_EVERY;
         self.sink.batch_end(batch.after, due)?;
         if due {
             self.committed = Instant::now();
         }
-        Ok(())
+        Ok(due)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    mod killed;
+
     use super::*;
     use std::path::Path;
 
     use rusqlite::Connection;
-    use tcpprobe_probes::synthetic::{push_flow, push_sample};
+    use tcpprobe_probes::synthetic::{self, push_flow, push_sample};
     use tcpprobe_trace::fields::{FIELDS, index};
     use tcpprobe_trace::sample::{Family, Flow, Kind, Phase, Sample, Segment, State};
     use tcpprobe_trace::writer::{SessionStart, SessionWriter};
@@ -439,6 +463,10 @@ mod tests {
             true
         }
 
+        fn context(&self) -> Vec<u8> {
+            synthetic::context()
+        }
+
         fn measure_cost(&mut self, _: bool) {}
 
         fn stop(&mut self) -> Vec<Cost> {
@@ -470,7 +498,9 @@ mod tests {
     fn record(flood: Flood, trace: &Path) -> Losses {
         let writer = SessionWriter::begin(trace, &SessionStart::default(), clock::anchor()).unwrap();
         let sink = Sink::new(Some(writer), None);
-        let (to_writer, from_drain) = backlog(trace.parent().map(Path::to_owned));
+        let place = sink.owner().map(|owner| Place { path: beside(trace), owner });
+        let (to_writer, from_drain) = backlog(place);
+        let waiting = to_writer.gauge();
         let over = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&over);
         let writer = std::thread::spawn(move || Writer::new(sink, Decoder::of_synthetic()).run(&from_drain).unwrap());
@@ -484,6 +514,7 @@ mod tests {
         let (sink, losses, _) = writer.join().unwrap();
         let losses_by_cause = losses.by_cause().into_iter().filter(|(_, n)| *n > 0).collect();
         sink.finish(&SessionEnd { losses: losses_by_cause, ..SessionEnd::default() }, clock::anchor()).unwrap();
+        waiting.remove_file();
         losses
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tcpprobe_probes::Event;
 use tcpprobe_replay::export::tcpprobe::Entry;
+use tcpprobe_trace::backlog::Owner;
 use tcpprobe_trace::clock::Anchor;
 use tcpprobe_trace::fields::index;
 use tcpprobe_trace::internals::Internals;
@@ -82,6 +83,18 @@ impl Sink {
         self.trace.as_mut().map_or(Ok(true), |t| t.internals(internals, after)).map_err(Into::into)
     }
 
+    /// Whose backlog holds what is not here yet.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        self.trace.as_ref().map(SessionWriter::owner)
+    }
+
+    /// Says that the first so many batches of the backlog's file have been taken.
+    pub(crate) fn taken(&mut self, batches: u64) {
+        if let Some(trace) = &mut self.trace {
+            trace.taken(batches);
+        }
+    }
+
     /// Says that everything up to `now` has been taken, and makes it durable where `commit` says so.
     pub(crate) fn batch_end(&mut self, now: Anchor, commit: bool) -> anyhow::Result<()> {
         self.trace.as_mut().map_or(Ok(()), |t| t.batch_end(now, commit)).map_err(Into::into)
@@ -90,6 +103,12 @@ impl Sink {
     /// Makes everything so far durable.
     pub(crate) fn commit(&mut self) -> anyhow::Result<()> {
         self.trace.as_mut().map_or(Ok(()), SessionWriter::commit).map_err(Into::into)
+    }
+
+    /// Leaves a session that was broken off as it is, with what its backlog held; see
+    /// [`SessionWriter::finish_resumed`].
+    pub(crate) fn finish_resumed(self, unreadable: u64, remove: impl FnOnce()) -> anyhow::Result<()> {
+        self.trace.map_or(Ok(()), |t| t.finish_resumed(unreadable, remove)).map_err(Into::into)
     }
 
     /// Ends the session. Returns the lines that were printed.

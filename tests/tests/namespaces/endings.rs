@@ -2,10 +2,12 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_gettime};
 
 use tcpprobe_tests::lab::Ns;
 use tcpprobe_tests::scene::{STEP_LIMIT, Scene, Transfer};
@@ -52,6 +54,44 @@ fn end_by_signal(scene: &Scene, signal: Signal) -> Result<()> {
     expect_sound(scene, 1)?;
     // What was on its way at the end may have been sampled or captured only.
     scene.join_and_check(&scene.capture(), &["--min-matched", "0.99"])
+}
+
+/// In the middle of a transfer that is too fast to be written at once: what came more than a second before is not lost.
+pub(crate) fn sigkill(scene: &Scene) -> Result<()> {
+    let recorder = scene.record(Ns::A, &["--no-pcap"])?;
+    let transfer = Transfer { bytes: 1 << 40, ..scene.transfer(0) };
+    let server = scene.serve(&transfer)?;
+    let mut client = scene.lab.command(Ns::A, tools::traffic()?);
+    let address = format!("{}:{}", transfer.to, transfer.port);
+    let client = Running::start(client.args(["send", "--connect", &address, "--bytes", &transfer.bytes.to_string()]))?;
+    let backlog = scene.file("trace.db-backlog");
+    let deadline = Instant::now() + STEP_LIMIT;
+    while std::fs::metadata(&backlog).map_or(0, |m| m.len()) < 8 << 20 {
+        ensure!(Instant::now() < deadline, "nothing waits to be written");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut show = Command::new(tools::tcpprobe()?);
+    let shown = tools::run(show.arg("show").arg(scene.trace()), STEP_LIMIT)?.expect_code(0)?;
+    ensure!(shown.stdout.contains("MB of records wait to be written"), "{}{}", shown.stdout, shown.stderr);
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+    let killed_ns = now.tv_sec() * 1_000_000_000 + now.tv_nsec();
+    recorder.stop(Signal::SIGKILL, STEP_LIMIT)?;
+    drop((client, server));
+    let shown = tools::run(&mut show, STEP_LIMIT)?.expect_code(0)?;
+    ensure!(shown.stderr.contains("recovered"), "{}", shown.stderr);
+    ensure!(!backlog.exists(), "the backlog is there still");
+    let newest_ns = scene.number("SELECT max(mono_ns) FROM samples")?;
+    ensure!(killed_ns - newest_ns < 1_000_000_000, "{} ms are missing", (killed_ns - newest_ns) / 1_000_000);
+    let twice = "SELECT count(*) FROM (SELECT 1 FROM samples GROUP BY flow_id, serial HAVING count(*) > 1)";
+    expect_number(scene, 0, twice)?;
+    expect_number(scene, 0, "SELECT complete FROM sessions")?;
+    expect_number(scene, scene.number("SELECT count(*) FROM samples")?, "SELECT samples FROM sessions")?;
+    let integrity: String = scene.database()?.query_row("PRAGMA integrity_check", [], |r| r.get(0))?;
+    ensure!(integrity == "ok", "{integrity}");
+    let recorder = scene.record(Ns::A, &["--no-pcap"])?;
+    scene.send(scene.transfer(100_000))?;
+    Scene::stop(recorder)?;
+    expect_number(scene, 1, "SELECT complete FROM sessions WHERE id = 2")
 }
 
 /// A recording never overwrites: neither the first session nor its capture.

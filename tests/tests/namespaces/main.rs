@@ -103,6 +103,7 @@ const TESTS: &[Test] = &[
     ("duration", PLAIN, endings::duration),
     ("sigint", LIMITED, endings::sigint),
     ("sigterm", LIMITED, endings::sigterm),
+    ("sigkill", PLAIN, endings::sigkill),
     ("second_session", PLAIN, endings::second_session),
 ];
 

@@ -33,6 +33,7 @@ impl SessionWriter {
     /// [`SessionWriter::sample`] is: the flow was never announced.
     pub fn internals(&mut self, internals: &Internals, now: Anchor) -> Result<bool> {
         self.transaction()?;
+        self.recall(internals.flow)?;
         let Some(mut flow) = self.flows.remove(&internals.flow) else { return Ok(false) };
         if internals.serial > flow.last_serial {
             flow.early_internals = Some(Box::new(*internals));
