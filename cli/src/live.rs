@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::widgets::TableState;
@@ -69,6 +70,13 @@ pub(crate) fn run(args: &LiveArgs) -> Outcome {
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
+/// What comes from the terminal, read by a thread of its own: where the terminal has gone, reading never returns.
+fn events() -> anyhow::Result<Receiver<std::io::Result<Event>>> {
+    let (to, events) = bounded(64);
+    std::thread::Builder::new().name("terminal".into()).spawn(move || while to.send(event::read()).is_ok() {})?;
+    Ok(events)
+}
+
 struct Live {
     sampler: Sampler,
     decoder: Decoder,
@@ -86,11 +94,12 @@ struct Live {
 impl Live {
     fn run(&mut self, terminal: &mut DefaultTerminal, ended: &AtomicBool) -> anyhow::Result<()> {
         self.draw(terminal)?;
+        let events = events()?;
         let mut records = Records::with_capacity(BATCH_BYTES);
         while !ended.load(Ordering::Acquire) {
             let mut redraw = false;
-            if event::poll(WAIT).context("cannot read the terminal")? {
-                match event::read().context("cannot read the terminal")? {
+            match events.recv_timeout(WAIT) {
+                Ok(event) => match event.context("cannot read the terminal")? {
                     Event::Key(key) if key.kind != KeyEventKind::Release => {
                         if self.key(key) {
                             return Ok(());
@@ -99,7 +108,9 @@ impl Live {
                     }
                     Event::Resize(..) => redraw = true,
                     _ => {}
-                }
+                },
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             records = self.take(records);
             if !self.paused && self.model.tick(clock::anchor().mono_ns()) {

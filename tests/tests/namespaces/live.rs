@@ -1,5 +1,6 @@
 //! `tcpprobe live` in a terminal, which tmux is here.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -127,7 +128,26 @@ pub(crate) fn without_colours_and_without_a_terminal(scene: &Scene) -> Result<()
     ensure!(!is_coloured(&screen), "colours in spite of NO_COLOR:\n{screen}");
     terminal.press("C-c")?;
     terminal.wait_for(&["exit code 0"])?;
+    drop(terminal);
+    ends_with_its_terminal(scene)?;
     client.stop(Signal::SIGKILL, STEP_LIMIT)?;
     server.stop(Signal::SIGKILL, STEP_LIMIT)?;
+    Ok(())
+}
+
+/// A window that is closed, or a connection that is cut.
+fn ends_with_its_terminal(scene: &Scene) -> Result<()> {
+    let file = scene.file("pid");
+    let command = format!("echo $$ > {}; exec {}", file.display(), command(scene)?);
+    let terminal = Terminal::start(scene, &format!("sh -c '{command}'"))?;
+    terminal.wait_for(&["by rate"])?;
+    let process = Path::new("/proc").join(std::fs::read_to_string(file)?.trim());
+    ensure!(process.exists(), "{} is not there", process.display());
+    drop(terminal);
+    let deadline = Instant::now() + STEP_LIMIT;
+    while process.exists() {
+        ensure!(Instant::now() < deadline, "goes on without its terminal");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     Ok(())
 }
