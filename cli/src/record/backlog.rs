@@ -25,20 +25,35 @@ const IN_MEMORY: usize = 64;
 /// What is older is in the file, or with the writer.
 const IN_MEMORY_FOR: Duration = Duration::from_millis(250);
 
+/// What the writer has not committed by then is in the file; as a rule it has.
+const IN_FLIGHT_FOR: Duration = Duration::from_millis(700);
+
 /// Records, and an anchor that was taken after them.
 pub(crate) struct Batch {
     pub(crate) records: Records,
     pub(crate) after: Anchor,
-    /// Its number, where it was in the file.
-    pub(crate) number: Option<u64>,
     /// When the first of the records came.
     since: Instant,
+}
+
+/// A batch that is with the writer.
+pub(crate) struct Taken {
+    pub(crate) records: Arc<Records>,
+    pub(crate) after: Anchor,
+}
+
+/// One that was never in the file, and is not committed yet.
+struct InFlight {
+    records: Arc<Records>,
+    after: Anchor,
+    since: Instant,
+    is_in_file: bool,
 }
 
 impl Batch {
     /// Records that came now.
     pub(crate) fn new(records: Records, after: Anchor) -> Batch {
-        Batch { records, after, number: None, since: Instant::now() }
+        Batch { records, after, since: Instant::now() }
     }
 
     /// Adds those of the next one, if both together are one batch. Did it?
@@ -65,7 +80,7 @@ pub(crate) struct Last {
 
 /// What stands first in line.
 pub(crate) enum Next {
-    Batch(Batch),
+    Batch(Taken),
     Last(Last),
     /// Nothing yet.
     Waited,
@@ -79,8 +94,9 @@ struct State {
     spilled: VecDeque<Extent>,
     spilled_bytes: u64,
     memory: VecDeque<Batch>,
-    /// With the writer, which may not have committed them yet: still in the file.
+    /// With the writer, which may not have committed them yet: still in the file, or nowhere else.
     taken: Vec<Extent>,
+    in_flight: Vec<InFlight>,
     last: Option<Last>,
     /// What is here stays here.
     held: bool,
@@ -155,6 +171,7 @@ pub(crate) struct In {
     refused: Option<Instant>,
     in_memory: usize,
     in_memory_for: Duration,
+    in_flight_for: Duration,
 }
 
 /// The end at which they go out.
@@ -172,6 +189,7 @@ pub(crate) fn backlog(place: Option<Place>) -> (In, Out) {
         refused: None,
         in_memory: IN_MEMORY,
         in_memory_for: IN_MEMORY_FOR,
+        in_flight_for: IN_FLIGHT_FOR,
     };
     (into, Out { shared })
 }
@@ -202,8 +220,10 @@ impl In {
             self.shared.changed.notify_all();
         }
         let there = !state.out_gone;
-        let is_old = |b: &Batch| !b.records.is_empty() && b.since.elapsed() >= self.in_memory_for;
-        let due = if state.memory.len() >= self.in_memory || state.memory.iter().any(is_old) {
+        // what the writer has is as easily lost until it has committed it, and may take its time for that
+        let is_old = state.memory.iter().any(|b| !b.records.is_empty() && b.since.elapsed() >= self.in_memory_for)
+            || state.in_flight.iter().any(|b| !b.is_in_file && b.since.elapsed() >= self.in_flight_for);
+        let due = if state.memory.len() >= self.in_memory || is_old {
             Some(0)
         } else {
             // what would go there soon in any case goes at once, so that its memory can be used again
@@ -223,9 +243,13 @@ impl In {
         }
         let Some(path) = self.place.as_ref().map(|place| place.path.clone()) else { return };
         // all at once: what is younger must not be taken before what is on its way into the file
-        let mut batches = std::mem::take(&mut self.shared.state().memory);
+        let mut state = self.shared.state();
+        let mut batches = std::mem::take(&mut state.memory);
+        let not_yet = state.in_flight.iter_mut().filter(|b| !b.is_in_file);
+        let in_flight: Vec<_> = not_yet.map(|b| (Arc::clone(&b.records), b.after)).collect();
+        drop(state);
         let last = batches.split_off(batches.len().saturating_sub(left));
-        if let Err(error) = self.write(&mut batches, context) {
+        if let Err(error) = self.write(in_flight, &mut batches, context) {
             if self.refused.is_none() {
                 say!(
                     "{}: {error}: samples wait in memory instead, and a recorder that is killed loses them",
@@ -244,8 +268,14 @@ impl In {
         self.shared.changed.notify_all();
     }
 
-    /// Writes batches from the front on, as long as it goes.
-    fn write(&mut self, batches: &mut VecDeque<Batch>, context: impl FnOnce() -> Vec<u8>) -> std::io::Result<()> {
+    /// Writes batches from the front on, as long as it goes; before them those that the writer has, which are older. If
+    /// it commits these meanwhile, they are there twice: by their serials whoever recovers them knows that.
+    fn write(
+        &mut self,
+        in_flight: Vec<(Arc<Records>, Anchor)>,
+        batches: &mut VecDeque<Batch>,
+        context: impl FnOnce() -> Vec<u8>,
+    ) -> std::io::Result<()> {
         let file = match (&mut self.file, &self.place) {
             (Some(file), _) => file,
             (none, Some(place)) => {
@@ -263,6 +293,14 @@ impl In {
             file.restart();
         }
         let context = context();
+        for (records, after) in in_flight {
+            let extent = file.append(&context, records.as_bytes(), after)?;
+            let mut state = self.shared.state();
+            state.taken.push(extent);
+            for b in state.in_flight.iter_mut().filter(|b| Arc::ptr_eq(&b.records, &records)) {
+                b.is_in_file = true;
+            }
+        }
         while let Some(batch) = batches.front() {
             let extent = file.append(&context, batch.records.as_bytes(), batch.after)?;
             let mut state = self.shared.state();
@@ -338,10 +376,14 @@ impl Out {
             drop(state);
             return self.read(&extent, spare).map(Next::Batch);
         }
-        if let Some(batch) = state.memory.pop_front() {
+        if let Some(Batch { records, after, since }) = state.memory.pop_front() {
             // wakes a drain that waits for room
             self.shared.changed.notify_all();
-            return Ok(Next::Batch(batch));
+            let records = Arc::new(records);
+            if !records.is_empty() {
+                state.in_flight.push(InFlight { records: Arc::clone(&records), after, since, is_in_file: false });
+            }
+            return Ok(Next::Batch(Taken { records, after }));
         }
         Ok(match (state.last.take(), state.in_gone) {
             (Some(last), _) => Next::Last(last),
@@ -350,25 +392,41 @@ impl Out {
         })
     }
 
-    fn read(&self, extent: &Extent, mut bytes: Vec<u8>) -> anyhow::Result<Batch> {
+    fn read(&self, extent: &Extent, mut bytes: Vec<u8>) -> anyhow::Result<Taken> {
         let (file, _) = self.shared.file.get().context("samples were kept in no file")?;
         read_records(file, extent, &mut bytes).context("cannot read back samples that waited to be written")?;
-        let records = Records::from_bytes(bytes);
-        Ok(Batch { records, after: extent.after, number: Some(extent.number), since: Instant::now() })
+        Ok(Taken { records: Arc::new(Records::from_bytes(bytes)), after: extent.after })
     }
 
     /// Gives the memory of a batch back.
-    pub(crate) fn done(&self, records: Records) {
-        self.shared.state().keep(records);
+    pub(crate) fn done(&self, records: Arc<Records>) {
+        // what is in flight is kept until it is committed
+        if let Some(records) = Arc::into_inner(records) {
+            self.shared.state().keep(records);
+        }
     }
 
-    /// Says that all that was taken is in the trace for good: its room in the file is given back.
-    pub(crate) fn committed(&self) {
-        let Some((file, _)) = self.shared.file.get() else { return };
-        // nobody else takes any
-        let taken = self.shared.state().taken.clone();
-        taken.iter().for_each(|extent| give_back(file, extent));
-        self.shared.state().taken.clear();
+    /// How many batches of the file have been taken: to be stored with what is committed next. `None`: none since
+    /// [`Out::committed`].
+    pub(crate) fn taken(&self) -> Option<u64> {
+        self.shared.state().taken.iter().map(|extent| extent.number + 1).max()
+    }
+
+    /// Says that all that was taken is in the trace for good: its room in the file is given back. `taken`: what
+    /// [`Out::taken`] gave before.
+    pub(crate) fn committed(&self, taken: Option<u64>) {
+        let mut state = self.shared.state();
+        for batch in std::mem::take(&mut state.in_flight) {
+            if let Some(records) = Arc::into_inner(batch.records) {
+                state.keep(records);
+            }
+        }
+        let (Some((file, _)), Some(taken)) = (self.shared.file.get(), taken) else { return };
+        // a batch that came into the file since is told of with the next commit
+        let written: Vec<Extent> = state.taken.iter().filter(|extent| extent.number < taken).copied().collect();
+        drop(state);
+        written.iter().for_each(|extent| give_back(file, extent));
+        self.shared.state().taken.retain(|extent| extent.number >= taken);
     }
 }
 
@@ -474,7 +532,7 @@ mod tests {
         let two = length();
         assert!(two > one, "the first one is not committed yet");
         assert_eq!(taken(&out, 1), [1]);
-        out.committed();
+        out.committed(out.taken());
         assert!(push(&mut into, 2));
         assert_eq!(length(), one);
         assert_eq!(taken(&out, 1), [2]);
@@ -517,6 +575,26 @@ mod tests {
         let pushed = std::thread::spawn(move || push(&mut into, 1));
         assert_eq!(taken(&out, 2), [0, 1]);
         assert!(pushed.join().unwrap());
+    }
+
+    #[test]
+    fn what_the_writer_has_for_too_long_is_in_the_file_until_it_is_committed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut into, out) = backlog_of(place(&folder), IN_MEMORY, 60 * SECOND);
+        assert!(push(&mut into, 0));
+        assert_eq!(taken(&out, 1), [0]);
+        assert!(push(&mut into, 1));
+        assert_eq!(out.taken(), None);
+        into.in_flight_for = Duration::ZERO;
+        assert!(push(&mut into, 2));
+        assert_eq!(out.taken(), Some(1), "it stands before those that are younger");
+        assert_eq!(taken(&out, 2), [1, 2]);
+        assert_eq!(out.taken(), Some(4 - 1));
+        out.committed(Some(1));
+        assert_eq!(out.taken(), Some(3), "the others came after that was asked");
+        out.committed(out.taken());
+        assert_eq!(out.taken(), None);
+        assert!(out.shared.state().in_flight.is_empty());
     }
 
     #[test]

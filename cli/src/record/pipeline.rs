@@ -17,7 +17,7 @@ use tcpprobe_probes::{Cost, Decoder, Losses, Records, Sampler, clock};
 use tcpprobe_replay::live::{self, LiveCapture};
 use tcpprobe_trace::writer::{SessionEnd, Totals};
 
-use super::backlog::{BATCH_BYTES, Batch, Gauge, In, Last, Next, Out, Place, backlog};
+use super::backlog::{BATCH_BYTES, Batch, Gauge, In, Last, Next, Out, Place, Taken, backlog};
 use super::backlog_file::beside;
 use super::sink::Sink;
 
@@ -293,9 +293,7 @@ impl Writer {
         loop {
             match from_drain.next(COMMIT_EVERY.saturating_sub(self.committed.elapsed()))? {
                 Next::Batch(batch) => {
-                    if self.take(&batch)? {
-                        from_drain.committed();
-                    }
+                    self.take(&batch, from_drain)?;
                     from_drain.done(batch.records);
                 }
                 Next::Last(Last { mut losses, costs }) => {
@@ -303,27 +301,35 @@ impl Writer {
                     return Ok((self.sink, losses, costs));
                 }
                 Next::Waited => {
+                    let taken = self.tell_taken(from_drain);
                     self.sink.commit()?;
                     self.committed = Instant::now();
-                    from_drain.committed();
+                    from_drain.committed(taken);
                 }
                 Next::Gone => return Err(anyhow!("the drain stopped")),
             }
         }
     }
 
-    /// Writes a batch; was everything up to here committed?
-    fn take(&mut self, batch: &Batch) -> anyhow::Result<bool> {
+    fn take(&mut self, batch: &Taken, from_drain: &Out) -> anyhow::Result<()> {
         self.orphans += self.sink.take(self.decoder.events(&batch.records), batch.after)?;
-        if let Some(number) = batch.number {
-            self.sink.taken(number + 1);
-        }
         let due = self.committed.elapsed() >= COMMIT_EVERY;
+        let taken = if due { self.tell_taken(from_drain) } else { None };
         self.sink.batch_end(batch.after, due)?;
         if due {
             self.committed = Instant::now();
+            from_drain.committed(taken);
         }
-        Ok(due)
+        Ok(())
+    }
+
+    /// Has the next commit store how far the backlog's file is written.
+    fn tell_taken(&mut self, from_drain: &Out) -> Option<u64> {
+        let taken = from_drain.taken();
+        if let Some(batches) = taken {
+            self.sink.taken(batches);
+        }
+        taken
     }
 }
 
