@@ -1,5 +1,8 @@
 //! `tcpprobe export`: samples in the format of another program, on standard output or into a new file.
 
+mod columns;
+mod output;
+
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -13,7 +16,13 @@ use crate::args::{ExportArgs, ExportFormat};
 use crate::words::{counted, say};
 
 pub(crate) fn run(args: &ExportArgs) -> Outcome {
-    let ExportFormat::Tcpprobe = args.to;
+    match args.to {
+        ExportFormat::Tcpprobe => lines(args),
+        format => columns::run(args, format),
+    }
+}
+
+fn lines(args: &ExportArgs) -> Outcome {
     let selection = Selection { flows: args.flows.clone(), session: args.session };
     let written = if args.output.as_os_str() == "-" {
         let mut out = BufWriter::new(std::io::stdout().lock());

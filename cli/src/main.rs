@@ -9,6 +9,7 @@ mod export;
 mod generate;
 mod import;
 mod join;
+mod progress;
 mod record;
 mod show;
 mod sql;
