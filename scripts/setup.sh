@@ -13,7 +13,7 @@ needs=(
     "/usr/share/doc/python3-venv python3-venv"   # for what is not packaged: DuckDB
     # other kernels in emulated machines: scripts/vm.sh
     "qemu-system-x86_64 qemu-system-x86" "depmod kmod" "busybox busybox-static" "cpio cpio" "dash dash"
-    "xz xz-utils" "zstd zstd" "setcap libcap2-bin" "setpriv util-linux"
+    "xz xz-utils" "zstd zstd" "setcap libcap2-bin" "setpriv util-linux" "script bsdutils"
 )
 
 # Tools of the network stand in sbin, which is not in every user's PATH.

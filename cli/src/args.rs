@@ -184,7 +184,7 @@ pub(crate) struct ImportArgs {
 /// Write samples and packets in the format of another program
 ///
 /// parquet, csv and json: all columns of a table, for DuckDB, pandas, polars and jq; docs/export.md says how each reads
-/// them. tcpprobe: a line for each received segment, as /proc/net/tcpprobe of the old kernel module had it, so that its
+/// them. xplot: for each flow a graph of what its socket sent, drawn by xplot. tcpprobe: a line for each received segment, as /proc/net/tcpprobe of the old kernel module had it, so that its
 /// scripts go on working.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -192,6 +192,7 @@ Examples:
   tcpprobe export trace.db --to parquet -o columns             a folder: columns/packet_state/session_id=1/…
   tcpprobe export trace.db --to parquet --table samples -o samples.parquet
   tcpprobe export trace.db --to csv --table packet_state --flow 3 > packets.csv
+  tcpprobe export trace.db --to xplot --flow 3 -o flow.xpl
   tcpprobe export trace.db --to tcpprobe --flow 3 > probe.log
   tcpprobe export trace.db --to tcpprobe --session 2 -o probe.log")]
 pub(crate) struct ExportArgs {
@@ -204,7 +205,8 @@ pub(crate) struct ExportArgs {
     /// all]
     #[arg(long = "table", value_name = "TABLE", value_enum)]
     pub(crate) tables: Vec<Table>,
-    /// Output, which must not exist: a file; of parquet a folder, unless it ends in .parquet; - is standard output
+    /// Output, which must not exist: a file; of parquet and xplot a folder, unless it ends in .parquet or .xpl; - is
+    /// standard output
     #[arg(short = 'o', long = "output", value_name = "PATH", default_value = "-")]
     pub(crate) output: PathBuf,
     /// Only this flow; may be repeated
@@ -236,6 +238,8 @@ pub(crate) enum ExportFormat {
     Csv,
     /// An object a line
     Json,
+    /// Time-sequence graphs as tcptrace's, with the congestion window
+    Xplot,
 }
 
 /// The views that are exported whole.

@@ -2,6 +2,7 @@
 
 mod columns;
 mod output;
+mod xplot;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -18,6 +19,7 @@ use crate::words::{counted, say};
 pub(crate) fn run(args: &ExportArgs) -> Outcome {
     match args.to {
         ExportFormat::Tcpprobe => lines(args),
+        ExportFormat::Xplot => xplot::run(args),
         format => columns::run(args, format),
     }
 }

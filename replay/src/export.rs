@@ -1,7 +1,8 @@
-//! Exports: samples in the formats of other programs, whole views as columns.
+//! Exports: samples in the formats of other programs, whole views as columns, graphs.
 
 pub mod columns;
 pub mod csv;
 pub mod json;
 pub mod parquet;
 pub mod tcpprobe;
+pub mod xplot;

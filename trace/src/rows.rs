@@ -90,6 +90,21 @@ impl RowReader {
         rows.collect::<rusqlite::Result<_>>().map_err(&err)
     }
 
+    /// A flow's own address and its peer's with their ports, as the trace has them, which need not be addresses.
+    ///
+    /// # Errors
+    /// The trace cannot be read, or has no such flow.
+    pub fn endpoints(&self, flow_id: i64) -> Result<(String, String)> {
+        let err = failed(&self.path, "cannot read a flow");
+        let sql = "SELECT local_addr, local_port, remote_addr, remote_port FROM flows WHERE id = ?1";
+        let mut statement = self.db.prepare_cached(sql).map_err(&err)?;
+        let end = |r: &rusqlite::Row<'_>, at: usize| -> rusqlite::Result<String> {
+            let (address, port): (String, i64) = (r.get(at)?, r.get(at + 1)?);
+            Ok(if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") })
+        };
+        statement.query_row([flow_id], |r| Ok((end(r, 0)?, end(r, 2)?))).map_err(&err)
+    }
+
     /// How many rows of a view a flow has; in a damaged trace not exact.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use crate::args::{ExportArgs, ExportFormat, Table};
 use crate::progress::Progress;
 use crate::words::{counted, say};
 
-pub(crate) fn run(args: &ExportArgs, format: ExportFormat) -> Outcome {
+pub(super) fn run(args: &ExportArgs, format: ExportFormat) -> Outcome {
     let selection = Selection { flows: args.flows.clone(), session: args.session };
     let is_stdout = args.output.as_os_str() == "-";
     let is_parquet = format == ExportFormat::Parquet;
@@ -102,7 +102,7 @@ fn folder(args: &ExportArgs, selection: &Selection, views: &[View]) -> Outcome {
 }
 
 /// Shows how far it has come, and ends it at SIGINT and SIGTERM, so that what was half-written can be removed.
-fn until_interrupted(bar: &Progress) -> anyhow::Result<impl FnMut(u64) -> ControlFlow<()>> {
+pub(super) fn until_interrupted(bar: &Progress) -> anyhow::Result<impl FnMut(u64) -> ControlFlow<()>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("cannot watch for signals")?;

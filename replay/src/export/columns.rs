@@ -138,17 +138,34 @@ impl Source {
         mut each: impl FnMut(FlowOf, &Row<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         for &flow in &self.flows {
-            self.reader.each(view, flow.id, |row| {
-                each(flow, row)?;
-                *done += 1;
-                if done.is_multiple_of(STEP) && watch(*done).is_break() {
-                    return Err(Error::Interrupted);
-                }
-                Ok(())
-            })?;
+            self.each_of(flow, view, done, watch, &mut each)?;
         }
         // the end of the last rows counts as well
         if watch(*done).is_break() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    /// The same of one flow.
+    pub(super) fn each_of(
+        &self,
+        flow: FlowOf,
+        view: View,
+        done: &mut u64,
+        watch: Watch<'_>,
+        mut each: impl FnMut(FlowOf, &Row<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.reader.each(view, flow.id, |row| {
+            each(flow, row)?;
+            *done += 1;
+            if done.is_multiple_of(STEP) && watch(*done).is_break() {
+                return Err(Error::Interrupted);
+            }
+            Ok(())
+        })
+    }
+
+    /// A flow's own address and its peer's, as text with their ports.
+    pub(super) fn endpoints(&self, flow: FlowOf) -> Result<(String, String), Error> {
+        Ok(self.reader.endpoints(flow.id)?)
     }
 }
 

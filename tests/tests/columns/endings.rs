@@ -65,7 +65,9 @@ fn long() -> Result<Traced> {
 pub(super) fn interrupted_nothing_is_left() -> Result<()> {
     let traced = long()?;
     let before = traced.names()?;
-    for (signal, format) in [(Signal::SIGINT, "parquet"), (Signal::SIGTERM, "csv"), (Signal::SIGINT, "json")] {
+    for (signal, format) in
+        [(Signal::SIGINT, "parquet"), (Signal::SIGTERM, "csv"), (Signal::SIGINT, "json"), (Signal::SIGTERM, "xplot")]
+    {
         let running = begun(&traced, &["--to", format, "-o", &traced.path("out")?])?;
         let finished = running.stop(signal, LIMIT)?.expect_code(1)?;
         ensure!(finished.stderr == "tcpprobe: interrupted; nothing is left of it\n", "{}", finished.stderr);

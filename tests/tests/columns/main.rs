@@ -1,8 +1,11 @@
 //! Whole tables as Parquet, CSV and JSON: DuckDB and Python's own modules read from them what SQLite reads from the trace.
+//! And graphs for xplot.
 //!
 //! What needs DuckDB is shown as ignored where there is none.
 
+mod bars;
 mod endings;
+mod graphs;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +37,10 @@ const TESTS: &[Test] = &[
     ("killed_there_is_no_folder", endings::killed_there_is_no_folder),
     ("a_reader_that_goes_away_is_no_error", endings::a_reader_that_goes_away_is_no_error),
     ("without_packets_their_tables_are_left_out", endings::without_packets_their_tables_are_left_out),
+    ("a_graph_has_what_the_samples_have", graphs::a_graph_has_what_the_samples_have),
+    ("numbers_that_wrap_go_on_upwards", graphs::numbers_that_wrap_go_on_upwards),
+    ("a_folder_has_a_graph_of_each_flow_that_sent", graphs::a_folder_has_a_graph_of_each_flow_that_sent),
+    ("a_terminal_shows_a_bar_and_nothing_else_does", bars::a_terminal_shows_a_bar_and_nothing_else_does),
 ];
 
 const WITH_DUCKDB: &[Test] = &[
