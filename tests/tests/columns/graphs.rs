@@ -7,12 +7,15 @@ use tcpprobe_fixtures::bulk::Bulk;
 
 use super::{Traced, export, tcpprobe};
 
-/// A graph, as far as tests look at it. Times are in µs.
+/// Where in a graph, in µs and in sequence numbers.
+type Place = (u64, i64);
+
+/// A graph, as far as tests look at it.
 #[derive(Default)]
 struct Graph {
     title: String,
     /// Colour, from, to.
-    lines: Vec<(String, (u64, i64), (u64, i64))>,
+    lines: Vec<(String, Place, Place)>,
     /// Command, colour, time, height.
     marks: Vec<(String, String, u64, i64)>,
     /// Colour, time, height, text.
