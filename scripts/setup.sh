@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, testing and the demo need, on Debian and Ubuntu. Does nothing where all of it is there.
 set -euo pipefail
+cd "$(dirname "$0")/.." || exit 1
 
 # What is needed, as a command or a file, and the package that brings it.
 needs=(
@@ -9,10 +10,11 @@ needs=(
     "/usr/include/pcap/pcap.h libpcap-dev"
     "ip iproute2" "tc iproute2" "nft nftables" "ethtool ethtool"   # the test networks
     "iperf3 iperf3" "tcpdump tcpdump" "sqlite3 sqlite3" "python3 python3"
+    "/usr/share/doc/python3-venv python3-venv"   # for what is not packaged: DuckDB
     # other kernels in emulated machines: scripts/vm.sh
     "qemu-system-x86_64 qemu-system-x86" "depmod kmod" "busybox busybox-static" "cpio cpio" "dash dash"
     "tmux tmux"                              # the live view in a terminal
-    "xz xz-utils" "zstd zstd" "setcap libcap2-bin" "setpriv util-linux"
+    "xz xz-utils" "zstd zstd" "setcap libcap2-bin" "setpriv util-linux" "script bsdutils"
 )
 
 # Tools of the network stand in sbin, which is not in every user's PATH.
@@ -37,6 +39,12 @@ if ((${#missing[@]})); then
         echo "setup: needs root to install packages; run: sudo sh -c '$install'" >&2
         exit 1
     fi
+fi
+
+# DuckDB reads what is exported. Without it, the tests that want it are shown as skipped.
+if [[ ! -x target/python/bin/python ]] || ! target/python/bin/python -c "import duckdb" 2>/dev/null; then
+    python3 -m venv target/python && target/python/bin/pip install --quiet duckdb ||
+        echo "setup: no DuckDB: \`python3 -m venv target/python && target/python/bin/pip install duckdb\` failed" >&2
 fi
 
 if ! command -v cargo >/dev/null; then

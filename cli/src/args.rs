@@ -243,13 +243,18 @@ pub(crate) struct ImportArgs {
     pub(crate) hz: Option<u32>,
 }
 
-/// Write samples in the format of another program
+/// Write samples and packets in the format of another program
 ///
-/// tcpprobe: a line for each received segment, as /proc/net/tcpprobe of the old kernel module had it, so that its
+/// parquet, csv and json: all columns of a table, for DuckDB, pandas, polars and jq; docs/export.md says how each reads
+/// them. xplot: for each flow a graph of what its socket sent, drawn by xplot. tcpprobe: a line for each received segment, as /proc/net/tcpprobe of the old kernel module had it, so that its
 /// scripts go on working.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  tcpprobe export trace.db --to parquet -o columns             a folder: columns/packet_state/session_id=1/…
+  tcpprobe export trace.db --to parquet --table samples -o samples.parquet
+  tcpprobe export trace.db --to csv --table packet_state --flow 3 > packets.csv
+  tcpprobe export trace.db --to xplot --flow 3 -o flow.xpl
   tcpprobe export trace.db --to tcpprobe --flow 3 > probe.log
   tcpprobe export trace.db --to tcpprobe --session 2 -o probe.log")]
 pub(crate) struct ExportArgs {
@@ -258,8 +263,13 @@ pub(crate) struct ExportArgs {
     /// Output format
     #[arg(long, value_enum)]
     pub(crate) to: ExportFormat,
-    /// Output file, which must not exist; - is standard output
-    #[arg(short = 'o', long = "output", value_name = "FILE", default_value = "-")]
+    /// Which table, of parquet, csv and json; may be repeated where the output is a folder [default: samples; of a folder
+    /// all]
+    #[arg(long = "table", value_name = "TABLE", value_enum)]
+    pub(crate) tables: Vec<Table>,
+    /// Output, which must not exist: a file; of parquet and xplot a folder, unless it ends in .parquet or .xpl; - is
+    /// standard output
+    #[arg(short = 'o', long = "output", value_name = "PATH", default_value = "-")]
     pub(crate) output: PathBuf,
     /// Only this flow; may be repeated
     #[arg(long = "flow", value_name = "N")]
@@ -284,6 +294,26 @@ pub(crate) enum LogFormat {
 pub(crate) enum ExportFormat {
     /// /proc/net/tcpprobe
     Tcpprobe,
+    /// Apache Parquet, with units and meanings
+    Parquet,
+    /// Comma-separated values
+    Csv,
+    /// An object a line
+    Json,
+    /// Time-sequence graphs as tcptrace's, with the congestion window
+    Xplot,
+}
+
+/// The views that are exported whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Table {
+    /// What was sampled
+    Samples,
+    /// Captured packets
+    Packets,
+    /// Captured packets with the state of their sender
+    PacketState,
 }
 
 /// Print what this kernel and this user can do

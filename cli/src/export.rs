@@ -1,5 +1,9 @@
 //! `tcpprobe export`: samples in the format of another program, on standard output or into a new file.
 
+mod columns;
+mod output;
+mod xplot;
+
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -15,7 +19,14 @@ use crate::words::{counted, say};
 
 pub(crate) fn run(args: &ExportArgs) -> Outcome {
     before_reading(&args.trace);
-    let ExportFormat::Tcpprobe = args.to;
+    match args.to {
+        ExportFormat::Tcpprobe => lines(args),
+        ExportFormat::Xplot => xplot::run(args),
+        format => columns::run(args, format),
+    }
+}
+
+fn lines(args: &ExportArgs) -> Outcome {
     let selection = Selection { flows: args.flows.clone(), session: args.session };
     let written = if args.output.as_os_str() == "-" {
         let mut out = BufWriter::new(std::io::stdout().lock());

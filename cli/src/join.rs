@@ -1,16 +1,18 @@
 //! `tcpprobe join`: joins captures to a trace, all of them or none, and says what was matched and what was not.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use tcpprobe_replay::capture::Capture;
-use tcpprobe_replay::join::{Batching, Joined, join_in_parts};
+use tcpprobe_replay::join::{Batching, Joined, join_capture_in_parts};
 use tcpprobe_trace::join::{ClockEstimate, JoinWriter, Match, Outcome, Translation};
 
 use crate::Outcome as Ended;
 use crate::args::JoinArgs;
+use crate::progress::Progress;
 use crate::record::recover::before_reading;
 use crate::words::{count, counted, nanoseconds, percent, say};
 
@@ -44,7 +46,10 @@ pub(crate) fn run(args: &JoinArgs) -> Ended {
     let mut joined = Vec::new();
     for capture in &args.captures {
         joined.push(match &mut writer {
-            None => join_in_parts(&args.trace, capture, Batching::default(), |_| Ok(()))?,
+            None => {
+                let (opened, _bar) = open(capture)?;
+                join_capture_in_parts(&args.trace, opened, Batching::default(), |_| Ok(()))?
+            }
             Some(writer) => written(writer, args, capture)?,
         });
     }
@@ -57,11 +62,21 @@ pub(crate) fn run(args: &JoinArgs) -> Ended {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Opens a capture, and a bar for how much of it has been read.
+fn open(path: &Path) -> anyhow::Result<(Capture, Progress)> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let bytes = file.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let bar = Progress::of_bytes(&name, bytes);
+    Ok((Capture::from_reader(bar.reading(file), path)?, bar))
+}
+
 /// Joins a capture and writes what is found while the join goes on.
 fn written(writer: &mut JoinWriter, args: &JoinArgs, capture: &Path) -> anyhow::Result<Joined> {
     let path = std::path::absolute(capture).unwrap_or_else(|_| capture.to_owned());
     let mut id = None;
-    let joined = join_in_parts(&args.trace, capture, Batching::default(), |part| {
+    let (opened, _bar) = open(capture)?;
+    let joined = join_capture_in_parts(&args.trace, opened, Batching::default(), |part| {
         let id = match id {
             Some(id) => id,
             None => *id.insert(writer.start(&path)?),

@@ -10,6 +10,7 @@ mod generate;
 mod import;
 mod join;
 mod live;
+mod progress;
 mod record;
 mod show;
 mod sockets;

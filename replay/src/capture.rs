@@ -151,6 +151,11 @@ impl Capture {
         Ok(Self { path: path.to_owned(), source, decoder, number: 0, packets: 0, truncated: None, cut, done: false })
     }
 
+    /// What it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn detect(source: &mut Source, path: &Path, cut: &Cut) -> Result<Decoder, CaptureError> {
         let read = |fault: Fault| fault.at(path, 0, 0);
         // Enough for every magic number, and for the hint on what else the file may be.

@@ -16,7 +16,7 @@ use tcpprobe_trace::join::{CaptureRow, Match, Outcome, PacketRow, Reason};
 use tcpprobe_trace::reader::TraceReader;
 
 use crate::batches::{self, Batcher};
-use crate::capture::{CaptureError, ReadSummary, TcpPackets};
+use crate::capture::{Capture, CaptureError, ReadSummary, TcpPackets};
 use crate::flows::Dealer;
 use crate::hash::{HashMap, HashMapExt as _};
 
@@ -96,17 +96,31 @@ pub fn join_in_parts(
     trace: &Path,
     capture: &Path,
     batching: Batching,
+    take: impl FnMut(Part) -> tcpprobe_trace::Result<()>,
+) -> Result<Joined, Error> {
+    join_capture_in_parts(trace, Capture::open(capture)?, batching, take)
+}
+
+/// The same of a capture that was opened already: by a reader that counts what is read, for instance.
+///
+/// # Errors
+/// As there.
+pub fn join_capture_in_parts(
+    trace: &Path,
+    capture: Capture,
+    batching: Batching,
     mut take: impl FnMut(Part) -> tcpprobe_trace::Result<()>,
 ) -> Result<Joined, Error> {
     let reader = TraceReader::open(trace)?;
     let flows = reader.flows()?;
-    let source = TcpPackets::open(capture)?;
+    let path = capture.path().to_owned();
+    let source = TcpPackets::new(capture);
     let dealer = Dealer::new(&flows);
     let mut shared = HashMap::new();
     for flow in dealer.shared().collect::<Vec<_>>() {
         shared.insert(flow, reader.samples(flows[flow as usize].id)?);
     }
-    let context = Context::new(trace, capture, &flows, &reader.sessions()?);
+    let context = Context::new(trace, &path, &flows, &reader.sessions()?);
     let batcher = Batcher::new(source, dealer, shared, batching, &context.spare, Box::new(|| context.landmarks()));
     driver::run(&context, &reader, batcher, &mut take)
 }

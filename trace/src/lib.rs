@@ -17,6 +17,7 @@ mod pages;
 pub mod query;
 pub mod reader;
 pub mod received;
+pub mod rows;
 pub mod sample;
 mod schema;
 mod session;

@@ -1,0 +1,62 @@
+//! New files and folders that are there whole or not at all: made beside their place under another name, then renamed.
+
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use tempfile::Builder;
+
+/// Makes a file of what `write` writes.
+pub(crate) fn new_file<T>(path: &Path, write: impl FnOnce(&mut File) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let (parent, prefix) = place(path)?;
+    let mut file = Builder::new()
+        .prefix(&prefix)
+        .suffix(".partial")
+        .permissions(std::fs::Permissions::from_mode(0o666))
+        .tempfile_in(parent)
+        .with_context(|| cannot_make(path))?;
+    let written = write(file.as_file_mut())?;
+    file.persist_noclobber(path).map_err(|e| e.error).with_context(|| cannot_make(path))?;
+    Ok(written)
+}
+
+/// Makes a folder of what `write` puts into it.
+pub(crate) fn new_folder<T>(path: &Path, write: impl FnOnce(&Path) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let (parent, prefix) = place(path)?;
+    let folder = Builder::new()
+        .prefix(&prefix)
+        .suffix(".partial")
+        .permissions(std::fs::Permissions::from_mode(0o777))
+        .tempdir_in(parent)
+        .with_context(|| cannot_make(path))?;
+    let written = write(folder.path())?;
+    let renamed = match renameat2(AT_FDCWD, folder.path(), AT_FDCWD, path, RenameFlags::RENAME_NOREPLACE) {
+        // a file system that cannot refuse: at most an empty folder is replaced
+        Err(Errno::EINVAL | Errno::ENOSYS) => std::fs::rename(folder.path(), path),
+        other => other.map_err(std::io::Error::from),
+    };
+    renamed.with_context(|| cannot_make(path))?;
+    // it is not there any more
+    let _ = folder.keep();
+    Ok(written)
+}
+
+/// Where it comes to stand, and how the names of what becomes it begin.
+fn place(path: &Path) -> anyhow::Result<(&Path, std::ffi::OsString)> {
+    let Some(name) = path.file_name() else { bail!("{}: no name for an output", path.display()) };
+    if path.symlink_metadata().is_ok() {
+        bail!("{}: exists, and an existing file or folder is never overwritten; name a new one", path.display());
+    }
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut prefix = std::ffi::OsString::from(".");
+    prefix.push(name);
+    prefix.push(".");
+    Ok((parent, prefix))
+}
+
+fn cannot_make(path: &Path) -> String {
+    format!("cannot make {}", path.display())
+}
