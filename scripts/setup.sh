@@ -9,6 +9,7 @@ needs=(
     "/usr/include/pcap/pcap.h libpcap-dev"
     "ip iproute2" "tc iproute2" "nft nftables" "ethtool ethtool"   # the test networks
     "iperf3 iperf3" "tcpdump tcpdump" "sqlite3 sqlite3" "python3 python3"
+    "tshark tshark" "capinfos wireshark-common"      # read what is exported for Wireshark
     # other kernels in emulated machines: scripts/vm.sh
     "qemu-system-x86_64 qemu-system-x86" "depmod kmod" "busybox busybox-static" "cpio cpio" "dash dash"
     "xz xz-utils" "zstd zstd" "setcap libcap2-bin" "setpriv util-linux"

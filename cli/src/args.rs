@@ -184,12 +184,14 @@ pub(crate) struct ImportArgs {
 /// Write samples in the format of another program
 ///
 /// tcpprobe: a line for each received segment, as /proc/net/tcpprobe of the old kernel module had it, so that its
-/// scripts go on working.
+/// scripts go on working. pcapng: the packets of a joined capture, each with its sender's state as a comment, which
+/// wireshark/tcpprobe.lua makes fields of.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   tcpprobe export trace.db --to tcpprobe --flow 3 > probe.log
-  tcpprobe export trace.db --to tcpprobe --session 2 -o probe.log")]
+  tcpprobe export trace.db --to tcpprobe --session 2 -o probe.log
+  tcpprobe export trace.db --to pcapng -o annotated.pcapng")]
 pub(crate) struct ExportArgs {
     /// The trace
     pub(crate) trace: PathBuf,
@@ -205,6 +207,12 @@ pub(crate) struct ExportArgs {
     /// Only this session
     #[arg(long, value_name = "N")]
     pub(crate) session: Option<i64>,
+    /// For pcapng: the capture, by its path or number in the table captures; may be left out where there is one
+    #[arg(long, value_name = "PATH|ID")]
+    pub(crate) capture: Option<String>,
+    /// For pcapng: the capture's file, where it has moved since it was joined
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pcap: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -222,6 +230,8 @@ pub(crate) enum LogFormat {
 pub(crate) enum ExportFormat {
     /// /proc/net/tcpprobe
     Tcpprobe,
+    /// A joined capture with the state beside each packet, for Wireshark
+    Pcapng,
 }
 
 /// Print what this kernel and this user can do

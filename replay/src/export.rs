@@ -1,3 +1,4 @@
-//! Samples in the formats of other programs.
+//! Samples, and packets with their states, in the formats of other programs.
 
+pub mod pcapng;
 pub mod tcpprobe;
