@@ -246,8 +246,10 @@ pub(crate) struct ImportArgs {
 /// Write samples and packets in the format of another program
 ///
 /// parquet, csv and json: all columns of a table, for DuckDB, pandas, polars and jq; docs/export.md says how each reads
-/// them. xplot: for each flow a graph of what its socket sent, drawn by xplot. tcpprobe: a line for each received segment, as /proc/net/tcpprobe of the old kernel module had it, so that its
-/// scripts go on working.
+/// them. pcapng: the packets of a joined capture, each with its sender's state as a comment, which
+/// wireshark/tcpprobe.lua makes fields of. xplot: for each flow a graph of what its socket sent, drawn by xplot.
+/// tcpprobe: a line for each received segment, as /proc/net/tcpprobe of the old kernel module had it, so that its scripts
+/// go on working.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -256,7 +258,8 @@ Examples:
   tcpprobe export trace.db --to csv --table packet_state --flow 3 > packets.csv
   tcpprobe export trace.db --to xplot --flow 3 -o flow.xpl
   tcpprobe export trace.db --to tcpprobe --flow 3 > probe.log
-  tcpprobe export trace.db --to tcpprobe --session 2 -o probe.log")]
+  tcpprobe export trace.db --to tcpprobe --session 2 -o probe.log
+  tcpprobe export trace.db --to pcapng -o annotated.pcapng")]
 pub(crate) struct ExportArgs {
     /// The trace
     pub(crate) trace: PathBuf,
@@ -277,6 +280,12 @@ pub(crate) struct ExportArgs {
     /// Only this session
     #[arg(long, value_name = "N")]
     pub(crate) session: Option<i64>,
+    /// For pcapng: the capture, by its path or number in the table captures; may be left out where there is one
+    #[arg(long, value_name = "PATH|ID")]
+    pub(crate) capture: Option<String>,
+    /// For pcapng: the capture's file, where it has moved since it was joined
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pcap: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -302,6 +311,8 @@ pub(crate) enum ExportFormat {
     Json,
     /// Time-sequence graphs as tcptrace's, with the congestion window
     Xplot,
+    /// A joined capture with the state beside each packet, for Wireshark
+    Pcapng,
 }
 
 /// The views that are exported whole.

@@ -1,4 +1,4 @@
-//! `tcpprobe export`: samples in the format of another program, on standard output or into a new file.
+//! `tcpprobe export`: samples, or a capture with states, in the format of another program, on standard output or into a new file.
 
 mod columns;
 mod output;
@@ -10,30 +10,29 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use tcpprobe_replay::export::tcpprobe::{Selection, Written, export};
+use tcpprobe_replay::export::pcapng;
+use tcpprobe_replay::export::tcpprobe::{Selection, export};
 
 use crate::Outcome;
 use crate::args::{ExportArgs, ExportFormat};
 use crate::record::recover::before_reading;
-use crate::words::{counted, say};
+use crate::words::{count, counted, say};
 
 pub(crate) fn run(args: &ExportArgs) -> Outcome {
     before_reading(&args.trace);
     match args.to {
         ExportFormat::Tcpprobe => lines(args),
+        ExportFormat::Pcapng => capture(args),
         ExportFormat::Xplot => xplot::run(args),
         format => columns::run(args, format),
     }
 }
 
 fn lines(args: &ExportArgs) -> Outcome {
-    let selection = Selection { flows: args.flows.clone(), session: args.session };
-    let written = if args.output.as_os_str() == "-" {
-        let mut out = BufWriter::new(std::io::stdout().lock());
-        export(&args.trace, &selection, &mut out)?
-    } else {
-        into_file(&args.trace, &selection, &args.output)?
-    };
+    if args.capture.is_some() || args.pcap.is_some() {
+        anyhow::bail!("--capture and --pcap are for --to pcapng: samples are not of a capture");
+    }
+    let written = into(&args.output, |out| Ok(export(&args.trace, &selection(args), out)?))?;
     if written.left_out > 0 {
         say!("{} left out: without sequence numbers or cwnd", counted(written.left_out, "sample"));
     }
@@ -43,11 +42,41 @@ fn lines(args: &ExportArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn into_file(trace: &Path, selection: &Selection, path: &Path) -> anyhow::Result<Written> {
+fn capture(args: &ExportArgs) -> Outcome {
+    let source = pcapng::Source { capture: args.capture.clone(), file: args.pcap.clone() };
+    let written = into(&args.output, |out| Ok(pcapng::export(&args.trace, &source, &selection(args), out)?))?;
+    say!("{}, {} with a state", counted(written.packets, "packet"), count(written.annotated));
+    if written.without_options > 0 {
+        say!("{} of recorded flows left as they are: their blocks have no options", count(written.without_options));
+    }
+    if written.rows_left_out > 0 {
+        say!(
+            "{} left out: of packets that have those of a sender and a receiver",
+            counted(written.rows_left_out, "row")
+        );
+    }
+    if written.values_left_out > 0 {
+        say!("{} left out: not of their column's type", counted(written.values_left_out, "value"));
+    }
+    if let Some(end) = written.truncated {
+        say!("the capture ends within a record, after packet {}; that record is left out", end.after_frame);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn selection(args: &ExportArgs) -> Selection {
+    Selection { flows: args.flows.clone(), session: args.session }
+}
+
+/// Has the output written; a file is made anew, and removed again where it did not become whole.
+fn into<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    if path.as_os_str() == "-" {
+        return write(&mut BufWriter::new(std::io::stdout().lock()));
+    }
     let file = File::create_new(path)
         .with_context(|| format!("cannot make {}; an existing file is never overwritten", path.display()))?;
     let mut out = BufWriter::new(file);
-    let written = export(trace, selection, &mut out).map_err(anyhow::Error::from).and_then(|written| {
+    let written = write(&mut out).and_then(|written| {
         out.flush().with_context(|| path.display().to_string())?;
         Ok(written)
     });

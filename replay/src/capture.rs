@@ -49,6 +49,19 @@ pub struct Frame<'a> {
     pub data: &'a [u8],
 }
 
+/// A record or block of a capture as it is in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Block<'a> {
+    /// All of its bytes.
+    pub(crate) bytes: &'a [u8],
+    /// Its number, where it has one as frames have.
+    pub(crate) number: Option<u64>,
+    /// The frame in it.
+    pub(crate) frame: Option<Frame<'a>>,
+    /// Byte order of its section; false in a classic file.
+    pub(crate) is_big_endian: bool,
+}
+
 /// The two kinds of capture files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -125,6 +138,16 @@ enum Step {
     End,
 }
 
+impl Step {
+    fn len(&self) -> usize {
+        match self {
+            Step::Frame(record) => record.len,
+            Step::Other { len } | Step::Bookkeeping { len } => *len,
+            Step::Truncated | Step::End => 0,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Record {
     len: usize,
@@ -174,41 +197,83 @@ impl Capture {
     /// [`summary`](Self::summary) tells of it. After an error there are no more frames.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, CaptureError> {
         let record = loop {
-            if self.done {
-                return Ok(None);
-            }
-            let step = match &mut self.decoder {
-                Decoder::Classic(classic) => classic.step(&mut self.source),
-                Decoder::Pcapng(pcapng) => pcapng.step(&mut self.source),
-            };
-            match step {
-                Ok(Step::Frame(record)) => break record,
-                Ok(Step::Other { len }) => {
-                    self.number += 1;
-                    self.source.take(len);
-                }
-                Ok(Step::Bookkeeping { len }) => {
-                    self.source.take(len);
-                }
-                // a packed file may be cut where a record ends
-                step @ (Ok(Step::Truncated) | Ok(Step::End)) => {
-                    self.done = true;
-                    if matches!(step, Ok(Step::End)) && !self.cut.is_cut() {
-                        continue;
-                    }
-                    self.truncated = Some(Truncation { offset: self.source.offset(), after_frame: self.number });
-                }
-                Err(fault) => {
-                    self.done = true;
-                    return Err(fault.at(&self.path, self.source.offset(), self.number + 1));
+            match self.step()? {
+                None => return Ok(None),
+                Some(Step::Frame(record)) => break record,
+                Some(step) => {
+                    self.source.take(step.len());
                 }
             }
         };
-        self.number += 1;
-        self.packets += 1;
         let Record { len, data, ts_ns, link, interface, orig_len } = record;
         let data = self.source.take(len).get(data).unwrap_or_default();
         Ok(Some(Frame { number: self.number, ts_ns, link, interface, orig_len, data }))
+    }
+
+    /// The next record as it is in the file, whether it is a frame or not; otherwise as
+    /// [`next_frame`](Self::next_frame). The header of a classic file is none.
+    pub(crate) fn next_block(&mut self) -> Result<Option<Block<'_>>, CaptureError> {
+        let Some(step) = self.step()? else { return Ok(None) };
+        let number = self.number;
+        let len = step.len();
+        let is_numbered = !matches!(step, Step::Bookkeeping { .. });
+        let is_big_endian = matches!(&self.decoder, Decoder::Pcapng(pcapng) if pcapng.is_big_endian());
+        let bytes = self.source.take(len);
+        let frame = match step {
+            Step::Frame(r) => Some(Frame {
+                number,
+                ts_ns: r.ts_ns,
+                link: r.link,
+                interface: r.interface,
+                orig_len: r.orig_len,
+                data: bytes.get(r.data).unwrap_or_default(),
+            }),
+            _ => None,
+        };
+        Ok(Some(Block { bytes, number: is_numbered.then_some(number), frame, is_big_endian }))
+    }
+
+    /// Link type, snaplen and ns per unit of time of a classic file; `None`: it is pcapng.
+    pub(crate) fn classic(&self) -> Option<(LinkType, u32, i64)> {
+        match &self.decoder {
+            Decoder::Classic(classic) => Some((classic.link(), classic.snaplen(), classic.unit_ns())),
+            Decoder::Pcapng(_) => None,
+        }
+    }
+
+    /// Finds the next record, which stays at the source's front, and counts it; `None` at the end.
+    fn step(&mut self) -> Result<Option<Step>, CaptureError> {
+        if self.done {
+            return Ok(None);
+        }
+        let step = match &mut self.decoder {
+            Decoder::Classic(classic) => classic.step(&mut self.source),
+            Decoder::Pcapng(pcapng) => pcapng.step(&mut self.source),
+        };
+        match step {
+            Ok(Step::Frame(record)) => {
+                self.number += 1;
+                self.packets += 1;
+                Ok(Some(Step::Frame(record)))
+            }
+            Ok(Step::Other { len }) => {
+                self.number += 1;
+                Ok(Some(Step::Other { len }))
+            }
+            Ok(step @ Step::Bookkeeping { .. }) => Ok(Some(step)),
+            // a packed file may be cut where a record ends
+            step @ (Ok(Step::Truncated) | Ok(Step::End)) => {
+                self.done = true;
+                if !matches!(step, Ok(Step::End)) || self.cut.is_cut() {
+                    self.truncated = Some(Truncation { offset: self.source.offset(), after_frame: self.number });
+                }
+                Ok(None)
+            }
+            Err(fault) => {
+                self.done = true;
+                Err(fault.at(&self.path, self.source.offset(), self.number + 1))
+            }
+        }
     }
 
     /// What was read so far; complete once [`next_frame`](Self::next_frame) gave `None`.

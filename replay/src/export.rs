@@ -4,5 +4,6 @@ pub mod columns;
 pub mod csv;
 pub mod json;
 pub mod parquet;
+pub mod pcapng;
 pub mod tcpprobe;
 pub mod xplot;

@@ -33,6 +33,11 @@ pub fn kernel_has_kprobes() -> Option<String> {
         .then(|| "this kernel has kprobes: the test is for one without".into())
 }
 
+/// Why a test that runs these programs cannot run, or `None` when it can.
+pub fn missing_program(programs: &[&str]) -> Option<String> {
+    programs.iter().find(|p| !is_installed(p)).map(|p| format!("needs `{p}`: scripts/setup.sh installs it"))
+}
+
 fn is_installed(program: &str) -> bool {
     Command::new("sh")
         .args(["-c", "command -v \"$0\"", program])

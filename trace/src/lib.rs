@@ -13,6 +13,7 @@ pub mod import;
 pub mod internals;
 pub mod join;
 mod layout;
+pub mod packet_states;
 mod pages;
 pub mod query;
 pub mod reader;

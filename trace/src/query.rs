@@ -83,7 +83,7 @@ impl Query {
     }
 }
 
-fn values(row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Value>> {
+pub(crate) fn values(row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Value>> {
     (0..columns)
         .map(|i| {
             Ok(match row.get_ref(i)? {

@@ -70,6 +70,11 @@ impl Classic {
         self.snaplen
     }
 
+    /// ns per unit of its times.
+    pub(super) fn unit_ns(&self) -> i64 {
+        self.unit_ns
+    }
+
     /// Reads the next record.
     pub(super) fn step(&mut self, source: &mut Source) -> Result<Step, Fault> {
         let mut wanted = self.record_header_len;

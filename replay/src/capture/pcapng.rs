@@ -81,6 +81,11 @@ impl Pcapng {
         }
     }
 
+    /// The current section's byte order.
+    pub(super) fn is_big_endian(&self) -> bool {
+        self.order == Order::Big
+    }
+
     /// Link type and snaplen of the file's first interface.
     pub(super) fn first_interface(&self) -> Option<(LinkType, u32)> {
         self.first_interface
