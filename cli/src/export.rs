@@ -14,14 +14,24 @@ use tcpprobe_replay::export::tcpprobe::{Selection, Written, export};
 
 use crate::Outcome;
 use crate::args::{ExportArgs, ExportFormat};
-use crate::words::{counted, say};
+use crate::words::{counted, error, say};
 
 pub(crate) fn run(args: &ExportArgs) -> Outcome {
+    let has_tables = matches!(args.to, ExportFormat::Parquet | ExportFormat::Csv | ExportFormat::Json);
+    if !args.tables.is_empty() && !has_tables {
+        return usage("this format is not of a table: leave --table out");
+    }
     match args.to {
         ExportFormat::Tcpprobe => lines(args),
         ExportFormat::Xplot => xplot::run(args),
         format => columns::run(args, format),
     }
+}
+
+/// What cannot be meant.
+fn usage(message: &'static str) -> Outcome {
+    error(&anyhow::Error::msg(message));
+    Ok(ExitCode::from(2))
 }
 
 fn lines(args: &ExportArgs) -> Outcome {
