@@ -16,9 +16,16 @@ use tcpprobe_replay::export::tcpprobe::{Selection, export};
 use crate::Outcome;
 use crate::args::{ExportArgs, ExportFormat};
 use crate::record::recover::before_reading;
-use crate::words::{count, counted, say};
+use crate::words::{count, counted, error, say};
 
 pub(crate) fn run(args: &ExportArgs) -> Outcome {
+    let has_tables = matches!(args.to, ExportFormat::Parquet | ExportFormat::Csv | ExportFormat::Json);
+    if !args.tables.is_empty() && !has_tables {
+        return usage("this format is not of a table: leave --table out");
+    }
+    if args.to != ExportFormat::Pcapng && (args.capture.is_some() || args.pcap.is_some()) {
+        return usage("--capture and --pcap are for --to pcapng: leave them out");
+    }
     before_reading(&args.trace);
     match args.to {
         ExportFormat::Tcpprobe => lines(args),
@@ -28,10 +35,13 @@ pub(crate) fn run(args: &ExportArgs) -> Outcome {
     }
 }
 
+/// What cannot be meant.
+fn usage(message: &'static str) -> Outcome {
+    error(&anyhow::Error::msg(message));
+    Ok(ExitCode::from(2))
+}
+
 fn lines(args: &ExportArgs) -> Outcome {
-    if args.capture.is_some() || args.pcap.is_some() {
-        anyhow::bail!("--capture and --pcap are for --to pcapng: samples are not of a capture");
-    }
     let written = into(&args.output, |out| Ok(export(&args.trace, &selection(args), out)?))?;
     if written.left_out > 0 {
         say!("{} left out: without sequence numbers or cwnd", counted(written.left_out, "sample"));

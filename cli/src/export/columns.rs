@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tcpprobe_replay::export::columns::{Selection, Source, Watch};
 use tcpprobe_replay::export::{csv, json, parquet};
 use tcpprobe_trace::columns::View;
 
 use super::output::{new_file, new_folder};
+use super::usage;
 use crate::Outcome;
 use crate::args::{ExportArgs, ExportFormat, Table};
 use crate::progress::Progress;
@@ -24,7 +25,7 @@ pub(super) fn run(args: &ExportArgs, format: ExportFormat) -> Outcome {
     let is_stdout = args.output.as_os_str() == "-";
     let is_parquet = format == ExportFormat::Parquet;
     if is_parquet && is_stdout {
-        bail!("Parquet is written into a folder or a file: name one with -o DIR or -o FILE.parquet");
+        return usage("Parquet is written into a folder or a file: name one with -o DIR or -o FILE.parquet");
     }
     let views: Vec<View> = View::ALL.into_iter().filter(|v| args.tables.iter().any(|t| view(*t) == *v)).collect();
     let is_folder = is_parquet && args.output.extension().is_none_or(|e| e != "parquet");
@@ -35,7 +36,7 @@ pub(super) fn run(args: &ExportArgs, format: ExportFormat) -> Outcome {
     let view = match views[..] {
         [] => View::Samples,
         [one] => one,
-        _ => bail!("a file has one table; give one --table, or --to parquet -o DIR for a folder of several"),
+        _ => return usage("a file has one table; give one --table, or --to parquet -o DIR for a folder of several"),
     };
     let source = Source::open(&args.trace, &selection)?;
     let bar = Progress::of_rows(source.rows(view)?);

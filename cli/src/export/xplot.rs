@@ -19,9 +19,6 @@ use crate::progress::Progress;
 use crate::words::{counted, say};
 
 pub(super) fn run(args: &ExportArgs) -> Outcome {
-    if !args.tables.is_empty() {
-        bail!("a graph is of samples, not of a table: leave --table out");
-    }
     let source = Source::open(&args.trace, &Selection { flows: args.flows.clone(), session: args.session })?;
     let is_stdout = args.output.as_os_str() == "-";
     let bar = Progress::of_rows(source.rows(View::Samples)?);

@@ -45,7 +45,10 @@ const TESTS: &[Test] = &[
 
 const WITH_DUCKDB: &[Test] = &[
     ("duckdb_reads_the_rows_of_each_format", values::duckdb_reads_the_rows_of_each_format),
-    ("duckdb_reads_folders_of_a_thousand_flows", values::duckdb_reads_folders_of_a_thousand_flows),
+    (
+        "duckdb_reads_folders_of_sessions_and_a_thousand_flows",
+        values::duckdb_reads_folders_of_sessions_and_a_thousand_flows,
+    ),
 ];
 
 fn main() -> ExitCode {

@@ -58,12 +58,18 @@ pub(super) fn duckdb_reads_the_rows_of_each_format() -> Result<()> {
     Ok(())
 }
 
-pub(super) fn duckdb_reads_folders_of_a_thousand_flows() -> Result<()> {
+pub(super) fn duckdb_reads_folders_of_sessions_and_a_thousand_flows() -> Result<()> {
     let python = DUCKDB.as_ref().context("no DuckDB")?;
     let bulk = Bulk { packets: 15_000, flows: 20, packets_a_flow: Some(10), loss_every: 50, window: 4 };
     let traced = Traced::bulk(&bulk)?;
     let flows: i64 = traced.db()?.query_row("SELECT max(id) FROM flows", [], |r| r.get(0))?;
     ensure!((1001..=2000).contains(&flows), "{flows} flows");
+    let log = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/logs/siftr-1.3.0.log");
+    tcpprobe(&["import", &traced.trace, log])?.expect_code(0)?;
+    let sessions = traced.path("sessions")?;
+    export(&traced.trace, &["--to", "parquet", "-o", &sessions, "--table", "samples"])?;
+    ensure!(Path::new(&sessions).join("samples/session_id=2/flows_from=1001").exists(), "no folder of its own");
+    compare(python, &traced, "duckdb-parquet", "samples", &format!("{sessions}/samples"))?;
     let folder = traced.path("columns")?;
     let said = export(&traced.trace, &["--to", "parquet", "-o", &folder, "--table", "packet_state"])?.stderr;
     ensure!(said.contains("columns/packet_state: 15,0"), "{said}");
