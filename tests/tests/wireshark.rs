@@ -69,7 +69,7 @@ impl Joined {
         let mut command = Command::new("tshark");
         command.args(["-X", &format!("lua_script:{LUA}"), "-r"]).arg(&self.annotated).args(more);
         command.args(["-T", "fields", "-E", "separator=|"]);
-        fields.iter().for_each(|f| drop(command.args(["-e", f])));
+        command.args(fields.iter().flat_map(|f| ["-e", f.as_str()]));
         let finished = tools::run(&mut command, LIMIT)?.expect_code(0)?;
         let complaints: Vec<_> = finished.stderr.lines().filter(|l| !l.starts_with("Running as user")).collect();
         ensure!(complaints.is_empty(), "{complaints:?}");
@@ -104,6 +104,10 @@ fn fields(prefix: &str) -> Vec<String> {
     std::iter::once("frame.number".into()).chain(columns().iter().map(|c| format!("{prefix}{}", c.name))).collect()
 }
 
+fn number() -> [String; 1] {
+    ["frame.number".into()]
+}
+
 /// Each column of the rows where this holds.
 fn rows(condition: &str) -> String {
     let names: String = columns().iter().map(|c| format!(", \"{}\"", c.name)).collect();
@@ -123,7 +127,7 @@ fn one_socket() -> Result<()> {
         joined.export()?;
         let found = joined.tshark(&["-Y", "tcpprobe"], &fields("tcpprobe."))?;
         same(&found, &joined.sql(&rows("1")))?;
-        ensure!(joined.tshark(&["-Y", "tcpprobe.peer.match"], &fields(""))?.is_empty(), "a peer was made up");
+        ensure!(joined.tshark(&["-Y", "tcpprobe.peer.match"], &number())?.is_empty(), "a peer was made up");
     }
     Ok(())
 }
@@ -138,7 +142,6 @@ fn both_sockets() -> Result<()> {
 fn filter() -> Result<()> {
     let joined = joined("hole", |_| ())?;
     joined.export()?;
-    let number = ["frame.number".to_owned()];
     for (filter, condition) in [
         ("tcpprobe.match == \"exact\"", "match = 'exact'"),
         ("tcpprobe.match != \"exact\"", "match != 'exact'"),
@@ -146,7 +149,7 @@ fn filter() -> Result<()> {
         ("tcpprobe.sample_ts_ns > 1", "sample_ts_ns > 1"),
     ] {
         let sql = format!("SELECT number FROM packet_state WHERE {condition} ORDER BY number");
-        same(&joined.tshark(&["-Y", filter], &number)?, &joined.sql(&sql))?;
+        same(&joined.tshark(&["-Y", filter], &number())?, &joined.sql(&sql))?;
     }
     Ok(())
 }
@@ -189,8 +192,10 @@ fn as_big_endian_pcapng(path: &Path) {
     let frames = frames(path);
     // byte-order magic, version 1.0, a section length that is true of no file with more options
     let mut out = block(0x0a0d_0d0a, b"\x1a\x2b\x3c\x4d\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x10\x00");
-    // Ethernet, no snaplen, if_tsresol 9
-    out.extend(block(1, b"\x00\x01\x00\x00\x00\x00\x00\x00\x00\x09\x00\x01\x09\x00\x00\x00\x00\x00\x00\x00"));
+    // Ethernet, the snaplen by which a simple packet block is cut, if_tsresol 9
+    let snaplen = frames.iter().map(|(.., data)| data.len() as u32).max().unwrap();
+    let options = b"\x00\x09\x00\x01\x09\x00\x00\x00\x00\x00\x00\x00";
+    out.extend(block(1, &[b"\x00\x01\x00\x00", &snaplen.to_be_bytes()[..], options].concat()));
     out.extend(block(0x7777_7777, b"unknown!"));
     for (number, ts_ns, orig_len, data) in &frames {
         let padding = vec![0; data.len().next_multiple_of(4) - data.len()];
@@ -216,7 +221,7 @@ fn blocks_stay() -> Result<()> {
     ensure!(bytes.windows(20).any(|w| w == block(0x7777_7777, b"unknown!")), "the unknown block is gone");
     let found = joined.tshark(&["-Y", "tcpprobe"], &fields("tcpprobe."))?;
     same(&found, &joined.sql(&rows(&format!("number < {last}"))))?;
-    let comments = joined.tshark(&["-Y", "frame.comment == \"mine\""], &["frame.number".to_owned()])?;
+    let comments = joined.tshark(&["-Y", "frame.comment == \"mine\""], &number())?;
     ensure!(comments.len() == last - 1, "{comments:?}");
     Ok(())
 }
@@ -238,7 +243,7 @@ fn hostile_text() -> Result<()> {
         columns.join(", ")
     ))?;
     joined.export()?;
-    ensure!(joined.tshark(&["-Y", "tcpprobe.snd_cwnd == 7777 || tcpprobe.match == \"y\""], &fields(""))?.is_empty());
+    ensure!(joined.tshark(&["-Y", "tcpprobe.snd_cwnd == 7777 || tcpprobe.match == \"y\""], &number())?.is_empty());
     let found = joined.tshark(&["-c", "1"], &["tcpprobe.tunnel".to_owned()])?;
     // what is not printable stays as %XX
     ensure!(found == ["x\" snd_cwnd=7777 match=\"y\"%0A%1B[2J%41=%C3%A9"], "{found:?}");
