@@ -15,12 +15,15 @@ use tcpprobe_tests::{preconditions, tools};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const LUA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../wireshark/tcpprobe.lua");
-const TESTS: &[(&str, fn() -> Result<()>)] = &[
+/// A test's name and its steps.
+type Test = (&'static str, fn() -> Result<()>);
+
+const TESTS: &[Test] = &[
     ("one_socket_recorded_each_field_is_that_of_sql", one_socket),
     ("both_sockets_recorded_the_receiver_is_the_peer", both_sockets),
     ("a_filter_gives_the_rows_that_sql_gives", filter),
     ("packets_are_those_of_the_capture", packets_stay),
-    ("blocks_comments_and_simple_packets_stay", blocks_stay),
+    ("blocks_comments_and_simple_packets_stay", blocks_comments_and_simple_packets_stay),
     ("text_of_the_trace_stays_in_its_field", hostile_text),
     ("another_capture_is_refused", another_capture),
 ];
@@ -210,7 +213,7 @@ fn as_big_endian_pcapng(path: &Path) {
     std::fs::write(path, out).unwrap();
 }
 
-fn blocks_stay() -> Result<()> {
+fn blocks_comments_and_simple_packets_stay() -> Result<()> {
     let joined = joined("hole", as_big_endian_pcapng)?;
     let said = joined.export()?;
     ensure!(frames(&joined.annotated) == frames(&joined.capture), "packets differ");
