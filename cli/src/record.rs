@@ -3,6 +3,7 @@
 mod backlog;
 mod backlog_file;
 mod ends;
+mod meter;
 mod pipeline;
 pub(crate) mod recover;
 mod sink;
@@ -25,6 +26,7 @@ use crate::args::{RecordArgs, SampleMode};
 use crate::sockets;
 use crate::words::{count, counted, say, seconds};
 use ends::{End, Ends};
+use meter::{Meter, MeterLine};
 use pipeline::{Report, Running};
 use sink::{Printer, Sink};
 
@@ -71,10 +73,15 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         let stdout = || Box::new(std::io::stdout()) as Box<dyn Write + Send>;
         Ok(Sink::new(writer, args.print.then(|| Printer::new(stdout(), origin_mono_ns, Arc::clone(&gone)))))
     };
+    let meter = Arc::<Meter>::default();
+    let files = args.trace.iter().flat_map(|t| [t.clone(), log_beside(t)]).chain(pcap.clone()).collect();
+    // a command, and what is printed, have the terminal to themselves
+    let mut line = MeterLine::new(files, args.command.is_empty() && !args.print);
     let way = pipeline::Options {
         trace: args.trace.clone(),
         // whoever reads what is printed wants it now
         may_wait: !args.print,
+        meter: line.is_shown().then(|| Arc::clone(&meter)),
     };
     let running = Running::start(sampler, capture, way, begin)?;
     say!(
@@ -84,12 +91,16 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         session(args, &running),
         pcap.as_ref().map(|p| format!(", packets into {}", p.display())).unwrap_or_default()
     );
-    let by_itself = || match (running.broken(), gone.load(Ordering::Acquire)) {
-        (true, _) => Some(End::Broken),
-        (false, true) => Some(End::Unread),
-        (false, false) => None,
+    let by_itself = || {
+        line.draw(&meter);
+        match (running.broken(), gone.load(Ordering::Acquire)) {
+            (true, _) => Some(End::Broken),
+            (false, true) => Some(End::Unread),
+            (false, false) => None,
+        }
     };
     let end = ends.wait(args.duration, &args.command, by_itself);
+    drop(line);
     let waiting_mib = running.waiting_bytes() >> 20;
     if waiting_mib >= WORTH_A_WORD_MIB {
         say!("writing the samples that waited, {waiting_mib} MiB");
@@ -105,6 +116,13 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
 
 /// What takes a second to write.
 const WORTH_A_WORD_MIB: u64 = 64;
+
+/// SQLite's log beside a trace.
+fn log_beside(trace: &Path) -> PathBuf {
+    let mut name = trace.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
+}
 
 /// Where the samples go, in words.
 fn session(args: &RecordArgs, running: &Running) -> String {

@@ -68,6 +68,11 @@ pub(crate) fn decode(record: &[u8], tick_ns: u64) -> Result<Record, BadRecord> {
     }
 }
 
+/// Is it a sample, as far as its type says?
+pub(crate) fn is_sample(record: &[u8]) -> bool {
+    read(record, 0, 4) == Some(u64::from(TYPE_SAMPLE))
+}
+
 /// The flow that a record tells of, and the module that brings its congestion control; `None` where it is another record.
 pub(crate) fn flow_of(record: &[u8]) -> Option<(Flow, String)> {
     if read(record, 0, 4) != Some(u64::from(TYPE_FLOW)) {

@@ -3,7 +3,7 @@
 //! Emptying the ring is a race against what fills it: so it is no more than copying. Owns the bytes in between; what they
 //! mean is [`crate::decode`]'s.
 
-use crate::decode::{BadRecord, Event, Record, decode};
+use crate::decode::{BadRecord, Event, Record, decode, is_sample};
 use crate::internals::Layouts;
 use crate::synthetic::TICK_NS;
 
@@ -59,6 +59,11 @@ impl Records {
     /// Adds all of another one's.
     pub fn append(&mut self, more: &Records) {
         self.bytes.extend_from_slice(&more.bytes);
+    }
+
+    /// How many of them are samples.
+    pub fn samples(&self) -> u64 {
+        self.iter().filter(|record| is_sample(record)).count() as u64
     }
 
     fn iter(&self) -> impl Iterator<Item = &[u8]> {

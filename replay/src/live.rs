@@ -7,7 +7,7 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -134,8 +134,8 @@ impl LiveCapture {
         Ok(LiveCapture { capture, file, interface: options.interface.clone() })
     }
 
-    /// Writes packets until `stop` is set and the kernel's buffer is empty.
-    pub fn run(mut self, stop: &AtomicBool) -> Result<Stats, Error> {
+    /// Writes packets until `stop` is set and the kernel's buffer is empty. `written` says how many, meanwhile.
+    pub fn run(mut self, stop: &AtomicBool, written: &AtomicU64) -> Result<Stats, Error> {
         let mut stats = Stats::default();
         let mut flushed = Instant::now();
         let mut last_block: Option<Instant> = None;
@@ -144,6 +144,7 @@ impl LiveCapture {
                 last_block = Some(Instant::now() + Duration::from_millis(3 * BLOCK_MS as u64));
             }
             let idle = self.write_waiting(&mut stats)?;
+            written.store(stats.packets, Ordering::Relaxed);
             if idle && last_block.is_some_and(|at| Instant::now() >= at) {
                 break;
             }

@@ -64,10 +64,12 @@ fn tests() -> BTreeSet<String> {
     for path in sources_of(&["probes", "trace", "replay", "cli", "fixtures", "tests"]) {
         names.extend(test_functions(&std::fs::read_to_string(path).unwrap()).map(str::to_owned));
     }
-    let live = read("tests/tests/namespaces/main.rs");
-    // a test's row may be on one line or on several
-    let rows = live.split("const TESTS").nth(1).unwrap().split("\n];").next().unwrap().replace("(\n        ", "(");
-    names.extend(quoted(&rows, "(").map(str::to_owned));
+    for listed in ["tests/tests/namespaces/main.rs", "tests/tests/wireshark.rs"].map(read) {
+        // a test's row may be on one line or on several
+        let rows =
+            listed.split("const TESTS").nth(1).unwrap().split("\n];").next().unwrap().replace("(\n        ", "(");
+        names.extend(quoted(&rows, "(").map(str::to_owned));
+    }
     for world in quoted(&read("fixtures/src/sim/worlds.rs"), "name: ") {
         names.extend([format!("world_{world}"), format!("thinned_{world}")]);
     }

@@ -23,6 +23,7 @@ const TESTS: &[Test] = &[
     ("both_sockets_recorded_the_receiver_is_the_peer", both_sockets),
     ("a_filter_gives_the_rows_that_sql_gives", filter),
     ("packets_are_those_of_the_capture", packets_stay),
+    ("microseconds_stay", microseconds_stay),
     ("blocks_comments_and_simple_packets_stay", blocks_comments_and_simple_packets_stay),
     ("text_of_the_trace_stays_in_its_field", hostile_text),
     ("another_capture_is_refused", another_capture),
@@ -182,6 +183,20 @@ fn packets_stay() -> Result<()> {
     tools::run(Command::new("capinfos").arg(&joined.annotated), LIMIT)?.expect_code(0)?;
     let again = ["export", text(&joined.trace), "--to", "pcapng", "-o", text(&joined.annotated)];
     ensure!(tcpprobe(&again, 1)?.stderr.contains("never overwritten"), "the file was overwritten");
+    Ok(())
+}
+
+/// The magic number alone makes a capture one in µs.
+fn microseconds_stay() -> Result<()> {
+    let joined = joined("hole", |capture| {
+        let mut bytes = std::fs::read(capture).unwrap();
+        bytes[..4].copy_from_slice(&0xa1b2_c3d4_u32.to_le_bytes());
+        std::fs::write(capture, bytes).unwrap();
+    })?;
+    joined.export()?;
+    ensure!(frames(&joined.annotated) == frames(&joined.capture), "packets differ");
+    let said = tools::run(Command::new("capinfos").arg(&joined.annotated), LIMIT)?.expect_code(0)?.stdout;
+    ensure!(said.contains("microseconds (6)"), "{said}");
     Ok(())
 }
 

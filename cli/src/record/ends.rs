@@ -55,7 +55,7 @@ impl Ends {
         &self,
         limit: Option<Duration>,
         command: &[OsString],
-        by_itself: impl Fn() -> Option<End>,
+        mut by_itself: impl FnMut() -> Option<End>,
     ) -> anyhow::Result<End> {
         let deadline = limit.map(|d| Instant::now() + d);
         let child_pid = match command.split_first() {

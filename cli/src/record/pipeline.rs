@@ -19,6 +19,7 @@ use tcpprobe_trace::writer::{SessionEnd, Totals};
 
 use super::backlog::{BATCH_BYTES, Batch, Gauge, In, Last, Next, Out, Place, Taken, backlog};
 use super::backlog_file::beside;
+use super::meter::{Meter, Metered};
 use super::sink::Sink;
 
 /// What is less than the programs wake the reader for waits no longer than this.
@@ -50,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) trace: Option<PathBuf>,
     /// Whether writing them may wait until there are fewer.
     pub(crate) may_wait: bool,
+    /// Counts what passes by, where someone wants to know.
+    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 /// A recording under way.
@@ -75,7 +78,9 @@ impl Running {
         let stop_capture = Arc::new(AtomicBool::new(false));
         let stop_sampler = Arc::new(AtomicBool::new(false));
         let file = capture.as_ref().map(|c| c.file.clone());
-        let capture = capture.map(|options| start_capture(options, Arc::clone(&stop_capture))).transpose()?;
+        let meter = options.meter.clone();
+        let capture =
+            capture.map(|c| start_capture(c, Arc::clone(&stop_capture), meter.unwrap_or_default())).transpose()?;
         let sink = match begin() {
             Ok(sink) => sink,
             Err(error) => {
@@ -93,7 +98,13 @@ impl Running {
         let waiting = to_writer.gauge();
         let pace = Pace::new(options.may_wait);
         let stop = Arc::clone(&stop_sampler);
-        let drain = spawn("drain", move || drain(sampler, to_writer, pace, &stop))?;
+        let drain = match options.meter {
+            Some(meter) => {
+                let metered = Metered::new(sampler, meter);
+                spawn("drain", move || drain(metered, to_writer, pace, &stop))?
+            }
+            None => spawn("drain", move || drain(sampler, to_writer, pace, &stop))?,
+        };
         let writer = spawn("writer", move || Writer::new(sink, decoder).run(&from_drain))?;
         Ok(Running { session_id, stop_capture, stop_sampler, waiting, drain, capture, writer })
     }
@@ -154,12 +165,12 @@ fn join_thread<T>(thread: JoinHandle<T>) -> anyhow::Result<T> {
 type CaptureThread = JoinHandle<Result<live::Stats, live::Error>>;
 
 /// The device is opened on the thread that reads it, for that thread may have to move to another namespace.
-fn start_capture(options: live::Options, stop: Arc<AtomicBool>) -> anyhow::Result<CaptureThread> {
+fn start_capture(options: live::Options, stop: Arc<AtomicBool>, meter: Arc<Meter>) -> anyhow::Result<CaptureThread> {
     let (opened, is_open) = bounded(1);
     let thread = spawn("capture", move || match LiveCapture::open(&options) {
         Ok(capture) => {
             let _ = opened.send(());
-            capture.run(&stop)
+            capture.run(&stop, &meter.packets)
         }
         Err(e) => Err(e),
     })?;

@@ -1,4 +1,4 @@
-//! `tcpprobe live` in a terminal, which tmux is here.
+//! What commands show on a terminal, which tmux is here: `live`, and the line of `record`.
 
 use std::path::Path;
 use std::process::Command;
@@ -149,5 +149,24 @@ fn ends_with_its_terminal(scene: &Scene) -> Result<()> {
         ensure!(Instant::now() < deadline, "goes on without its terminal");
         std::thread::sleep(Duration::from_millis(50));
     }
+    Ok(())
+}
+
+pub(crate) fn record_has_one_line_on_a_terminal(scene: &Scene) -> Result<()> {
+    let (server, client) = endless(scene)?;
+    let netns = scene.lab.namespace(Ns::A);
+    let (tcpprobe, trace) = (tools::tcpprobe()?, scene.file("line.db"));
+    let record =
+        format!("ip netns exec {netns} {} record -w {} --port {}", tcpprobe.display(), trace.display(), scene.port);
+    let terminal = Terminal::start(scene, &record)?;
+    terminal.wait_for(&["recording port", " samples/s ", " packets/s ", " samples lost", " MB"])?;
+    terminal.press("C-c")?;
+    let screen = terminal.wait_for(&["recorded ", "exit code 0"])?;
+    ensure!(!screen.contains("samples/s"), "the line stays:\n{screen}");
+    client.stop(Signal::SIGKILL, STEP_LIMIT)?;
+    server.stop(Signal::SIGKILL, STEP_LIMIT)?;
+    let recorder = scene.record(Ns::A, &["--no-pcap", "--duration", "1"])?;
+    let said = recorder.wait(STEP_LIMIT)?.expect_code(0)?.stderr;
+    ensure!(!said.contains("samples/s") && !said.contains('\x1b'), "a line that no terminal shows:\n{said}");
     Ok(())
 }

@@ -110,6 +110,7 @@ const TESTS: &[Test] = &[
 const IN_A_TERMINAL: &[Test] = &[
     ("live_flows_move_and_keys_work", PLAIN, live::flows_move_and_keys_work),
     ("live_without_colours_and_without_a_terminal", PLAIN, live::without_colours_and_without_a_terminal),
+    ("live_record_has_one_line_on_a_terminal", PLAIN, live::record_has_one_line_on_a_terminal),
 ];
 
 /// BPF programs see the whole host, and with it these tests in another run of them: each process has its own ports.

@@ -66,6 +66,7 @@ fn changeable_copy(scene: &Scene) -> Result<(PathBuf, Connection)> {
         "CREATE TABLE p AS SELECT * FROM packets; CREATE TABLE t AS SELECT * FROM packet_state;
          CREATE TABLE s AS SELECT * FROM samples;
          DROP VIEW samples_without_packet; DROP VIEW packet_state; DROP VIEW packets; DROP VIEW samples;
+         PRAGMA legacy_alter_table = ON;
          ALTER TABLE p RENAME TO packets; ALTER TABLE t RENAME TO packet_state; ALTER TABLE s RENAME TO samples;
          CREATE TABLE samples_without_packet (capture_id, flow_id, sample_id);",
     )?;

@@ -1,0 +1,114 @@
+//! How a recording is getting on, for the one line on a terminal: counted where samples and packets pass by.
+//!
+//! Owns the figures and the line. Costs nothing where there is no terminal: then no one counts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tcpprobe_probes::{Cost, Losses, Records};
+
+use super::pipeline::Source;
+use crate::progress::Progress;
+use crate::words::count;
+
+/// How often the line changes.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Figures up to now.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    samples: AtomicU64,
+    lost: AtomicU64,
+    pub(crate) packets: AtomicU64,
+}
+
+/// A source whose samples and losses are counted.
+pub(crate) struct Metered<S> {
+    source: S,
+    meter: Arc<Meter>,
+    looked: Instant,
+}
+
+impl<S: Source> Metered<S> {
+    pub(crate) fn new(source: S, meter: Arc<Meter>) -> Metered<S> {
+        Metered { source, meter, looked: Instant::now() }
+    }
+}
+
+impl<S: Source> Source for Metered<S> {
+    fn wait(&self, timeout: Duration) -> anyhow::Result<()> {
+        self.source.wait(timeout)
+    }
+
+    fn drain(&mut self, max_bytes: usize, records: &mut Records) -> bool {
+        let before = records.samples();
+        let more = self.source.drain(max_bytes, records);
+        self.meter.samples.fetch_add(records.samples() - before, Ordering::Relaxed);
+        if self.looked.elapsed() >= EVERY {
+            self.looked = Instant::now();
+            let losses = self.source.losses().by_cause();
+            let lost = losses.iter().filter(|(cause, _)| cause.is_of_samples()).map(|(_, n)| n).sum();
+            self.meter.lost.store(lost, Ordering::Relaxed);
+        }
+        more
+    }
+
+    fn context(&self) -> Vec<u8> {
+        self.source.context()
+    }
+
+    fn measure_cost(&mut self, measure: bool) {
+        self.source.measure_cost(measure);
+    }
+
+    fn stop(&mut self) -> Vec<Cost> {
+        self.source.stop()
+    }
+
+    fn losses(&self) -> Losses {
+        self.source.losses()
+    }
+}
+
+/// The line.
+pub(crate) struct MeterLine {
+    line: Progress,
+    files: Vec<PathBuf>,
+    drawn: Instant,
+    samples: u64,
+    packets: u64,
+}
+
+impl MeterLine {
+    /// With the size of these files, as far as they are there; nothing where it is not wanted.
+    pub(crate) fn new(files: Vec<PathBuf>, is_wanted: bool) -> MeterLine {
+        let line = if is_wanted { Progress::of_line() } else { Progress::none() };
+        MeterLine { line, files, drawn: Instant::now(), samples: 0, packets: 0 }
+    }
+
+    /// Is there one? Otherwise nothing need be counted.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.line.is_shown()
+    }
+
+    /// Draws it anew, if it is time.
+    pub(crate) fn draw(&mut self, meter: &Meter) {
+        let elapsed = self.drawn.elapsed();
+        if elapsed < EVERY {
+            return;
+        }
+        let (samples, packets) = (meter.samples.load(Ordering::Relaxed), meter.packets.load(Ordering::Relaxed));
+        let rate = |now: u64, then: u64| count(((now - then) as f64 / elapsed.as_secs_f64()) as u64);
+        let size: u64 = self.files.iter().filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum();
+        self.line.say(format!(
+            "{} samples/s   {} packets/s   {} samples lost   {:.1} MB",
+            rate(samples, self.samples),
+            rate(packets, self.packets),
+            count(meter.lost.load(Ordering::Relaxed)),
+            size as f64 / 1e6
+        ));
+        (self.drawn, self.samples, self.packets) = (Instant::now(), samples, packets);
+    }
+}
