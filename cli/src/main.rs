@@ -1,7 +1,8 @@
 //! The `tcpprobe` command.
 //!
 //! Owns arguments, signals, progress, wording and exit codes. Must not know how anything works: recording is in
-//! `tcpprobe-probes`, the file in `tcpprobe-trace`, captures and the join in `tcpprobe-replay`.
+//! `tcpprobe-probes`, the file in `tcpprobe-trace`, captures and the join in `tcpprobe-replay`, pictures in
+//! `tcpprobe-view`.
 
 mod args;
 mod check;
@@ -9,6 +10,8 @@ mod export;
 mod generate;
 mod import;
 mod join;
+mod output;
+mod plot;
 mod record;
 mod show;
 mod sql;
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         Command::Show(a) => show::run(&a),
         Command::Import(a) => import::run(&a),
         Command::Export(a) => export::run(&a),
+        Command::Plot(a) => plot::run(&a),
         Command::Verify(a) => verify::run(&a),
         Command::Check(a) => check::run(&a),
         Command::Generate(a) => generate::run(&a),
