@@ -36,6 +36,7 @@ pub(crate) enum Command {
     Show(ShowArgs),
     Import(ImportArgs),
     Export(ExportArgs),
+    Plot(PlotArgs),
     Verify(VerifyArgs),
     Check(CheckArgs),
     Generate(GenerateArgs),
@@ -288,6 +289,50 @@ pub(crate) struct ExportArgs {
     pub(crate) pcap: Option<PathBuf>,
 }
 
+/// Draw the time-sequence graph of flows, with the sender's state
+///
+/// Segments, retransmissions, ACKs and windows as tcptrace and xplot show them; below them cwnd, ssthresh and bytes in
+/// flight, RTT, rates and ca_state. Shows packets where a capture was joined, else the samples alone. Several flows are
+/// drawn beside each other on the same axes. docs/plots.md says how to read it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tcpprobe plot trace.db --flow 3 -o flow.svg
+  tcpprobe plot trace.db --flow 3 -o loss.png --x 1.2..1.5 --y 3M..3.4M
+  tcpprobe plot trace.db --flow 3 --flow 5 -o both.svg")]
+pub(crate) struct PlotArgs {
+    /// The trace
+    pub(crate) trace: PathBuf,
+    /// The flow, as `tcpprobe show` numbers them; may be repeated, up to six
+    #[arg(long = "flow", value_name = "N", required = true)]
+    pub(crate) flows: Vec<i64>,
+    /// Output file, which must not exist; - is standard output
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Format [default: what the output file's name ends with]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<PlotFormat>,
+    /// Only this time, seconds since the flow's start; an end may be left out
+    #[arg(long, value_name = "FROM..TO", value_parser = seconds_range, allow_hyphen_values = true)]
+    pub(crate) x: Option<Range>,
+    /// Only these sequence numbers, bytes from the flow's first, for instance 500k..1.5M; an end may be left out
+    #[arg(long, value_name = "FROM..TO", value_parser = bytes_range, allow_hyphen_values = true)]
+    pub(crate) y: Option<Range>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlotFormat {
+    Svg,
+    Png,
+}
+
+/// A range of an axis; `None`: open.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Range {
+    pub(crate) from: Option<f64>,
+    pub(crate) to: Option<f64>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     Auto,
@@ -492,6 +537,36 @@ fn size(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "a size from 64K to 1G is needed".to_owned())
 }
 
+fn seconds_range(text: &str) -> Result<Range, String> {
+    range(text, |t| t.parse().ok())
+        .ok_or_else(|| "not a range of seconds; give for instance 1.2..1.5 or 3..".to_owned())
+}
+
+fn bytes_range(text: &str) -> Result<Range, String> {
+    let bytes = |t: &str| {
+        let (digits, factor) = match t.char_indices().last() {
+            Some((at, 'k' | 'K')) => (&t[..at], 1e3),
+            Some((at, 'M')) => (&t[..at], 1e6),
+            Some((at, 'G')) => (&t[..at], 1e9),
+            _ => (t, 1.0),
+        };
+        digits.parse::<f64>().ok().map(|n| n * factor)
+    };
+    range(text, bytes).ok_or_else(|| "not a range of bytes; give for instance 500k..1.5M or 3M..".to_owned())
+}
+
+fn range(text: &str, number: impl Fn(&str) -> Option<f64>) -> Option<Range> {
+    let (from, to) = text.split_once("..")?;
+    // as nanoseconds, what is larger would not fit
+    let end = |t: &str| match t {
+        "" => Some(None),
+        t => number(t).filter(|n| n.abs() < 1e12).map(Some),
+    };
+    let range = Range { from: end(from)?, to: end(to)? };
+    let ascends = range.from.zip(range.to).is_none_or(|(from, to)| from < to);
+    (ascends && (range.from.is_some() || range.to.is_some())).then_some(range)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -518,6 +593,18 @@ mod tests {
         assert!(host("example.org").is_err());
         assert_eq!(mark("0x2a"), Ok(42));
         assert!(mark("-1").is_err());
+    }
+
+    #[test]
+    fn ranges() {
+        let both = |from, to| Ok(Range { from, to });
+        assert_eq!(seconds_range("1.5..2"), both(Some(1.5), Some(2.0)));
+        assert_eq!(seconds_range("..2"), both(None, Some(2.0)));
+        assert_eq!(bytes_range("500k..1.5M"), both(Some(5e5), Some(1.5e6)));
+        assert_eq!(bytes_range("1G.."), both(Some(1e9), None));
+        for bad in ["", "..", "2..1", "1..1", "a..b", "1", "nan..2", "1..inf", "1e300..", "é..1"] {
+            assert!(seconds_range(bad).is_err() && bytes_range(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,22 +1,17 @@
 //! `tcpprobe export`: samples, or a capture with states, in the format of another program, on standard output or into a new file.
 
 mod columns;
-mod output;
 mod xplot;
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use tcpprobe_replay::export::pcapng;
 use tcpprobe_replay::export::tcpprobe::{Selection, export};
 
-use crate::Outcome;
 use crate::args::{ExportArgs, ExportFormat};
 use crate::record::recover::before_reading;
 use crate::words::{count, counted, error, say};
+use crate::{Outcome, output};
 
 pub(crate) fn run(args: &ExportArgs) -> Outcome {
     let has_tables = matches!(args.to, ExportFormat::Parquet | ExportFormat::Csv | ExportFormat::Json);
@@ -42,7 +37,7 @@ fn usage(message: &'static str) -> Outcome {
 }
 
 fn lines(args: &ExportArgs) -> Outcome {
-    let written = into(&args.output, |out| Ok(export(&args.trace, &selection(args), out)?))?;
+    let written = output::write(&args.output, |out| Ok(export(&args.trace, &selection(args), out)?))?;
     if written.left_out > 0 {
         say!("{} left out: without sequence numbers or cwnd", counted(written.left_out, "sample"));
     }
@@ -54,7 +49,7 @@ fn lines(args: &ExportArgs) -> Outcome {
 
 fn capture(args: &ExportArgs) -> Outcome {
     let source = pcapng::Source { capture: args.capture.clone(), file: args.pcap.clone() };
-    let written = into(&args.output, |out| Ok(pcapng::export(&args.trace, &source, &selection(args), out)?))?;
+    let written = output::write(&args.output, |out| Ok(pcapng::export(&args.trace, &source, &selection(args), out)?))?;
     say!("{}, {} with a state", counted(written.packets, "packet"), count(written.annotated));
     if written.without_options > 0 {
         say!("{} of recorded flows left as they are: their blocks have no options", count(written.without_options));
@@ -76,23 +71,4 @@ fn capture(args: &ExportArgs) -> Outcome {
 
 fn selection(args: &ExportArgs) -> Selection {
     Selection { flows: args.flows.clone(), session: args.session }
-}
-
-/// Has the output written; a file is made anew, and removed again where it did not become whole.
-fn into<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result<T>) -> anyhow::Result<T> {
-    if path.as_os_str() == "-" {
-        return write(&mut BufWriter::new(std::io::stdout().lock()));
-    }
-    let file = File::create_new(path)
-        .with_context(|| format!("cannot make {}; an existing file is never overwritten", path.display()))?;
-    let mut out = BufWriter::new(file);
-    let written = write(&mut out).and_then(|written| {
-        out.flush().with_context(|| path.display().to_string())?;
-        Ok(written)
-    });
-    if written.is_err() {
-        // made a moment ago, and not whole
-        let _ = std::fs::remove_file(path);
-    }
-    written
 }

@@ -1,7 +1,8 @@
 //! The `tcpprobe` command.
 //!
 //! Owns arguments, signals, progress, wording and exit codes. Must not know how anything works: recording is in
-//! `tcpprobe-probes`, the file in `tcpprobe-trace`, captures and the join in `tcpprobe-replay`.
+//! `tcpprobe-probes`, the file in `tcpprobe-trace`, captures and the join in `tcpprobe-replay`, pictures in
+//! `tcpprobe-view`.
 
 mod args;
 mod check;
@@ -10,6 +11,8 @@ mod generate;
 mod import;
 mod join;
 mod live;
+mod output;
+mod plot;
 mod progress;
 mod record;
 mod show;
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Show(a) => show::run(&a),
         Command::Import(a) => import::run(&a),
         Command::Export(a) => export::run(&a),
+        Command::Plot(a) => plot::run(&a),
         Command::Verify(a) => verify::run(&a),
         Command::Check(a) => check::run(&a),
         Command::Generate(a) => generate::run(&a),

@@ -13,10 +13,10 @@ use tcpprobe_replay::export::columns::{Selection, Source, Watch};
 use tcpprobe_replay::export::{csv, json, parquet};
 use tcpprobe_trace::columns::View;
 
-use super::output::{new_file, new_folder};
 use super::usage;
 use crate::Outcome;
 use crate::args::{ExportArgs, ExportFormat, Table};
+use crate::output::{new_file, new_folder};
 use crate::progress::Progress;
 use crate::words::{counted, say};
 

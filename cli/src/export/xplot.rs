@@ -12,9 +12,9 @@ use tcpprobe_replay::export::xplot::{Drawn, export};
 use tcpprobe_trace::columns::View;
 
 use super::columns::until_interrupted;
-use super::output::{new_file, new_folder};
 use crate::Outcome;
 use crate::args::ExportArgs;
+use crate::output::{new_file, new_folder};
 use crate::progress::Progress;
 use crate::words::{counted, say};
 

@@ -1,6 +1,8 @@
-//! New files and folders that are there whole or not at all: made beside their place under another name, then renamed.
+//! Where a command writes: standard output, or new files and folders that are there whole or not at all: made beside
+//! their place under another name, then renamed.
 
 use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -8,6 +10,25 @@ use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use tempfile::Builder;
+
+/// Hands `write` the output that `path` names; - is standard output. An existing file is never overwritten, and none is
+/// left half-written.
+///
+/// # Errors
+/// The file exists or cannot be made, or writing fails.
+pub(crate) fn write<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let buffered = |out: &mut dyn Write| {
+        let mut out = BufWriter::new(out);
+        let written = write(&mut out)?;
+        out.flush()?;
+        Ok(written)
+    };
+    if path.as_os_str() == "-" {
+        buffered(&mut std::io::stdout().lock())
+    } else {
+        new_file(path, |file| buffered(file))
+    }
+}
 
 /// Makes a file of what `write` writes.
 pub(crate) fn new_file<T>(path: &Path, write: impl FnOnce(&mut File) -> anyhow::Result<T>) -> anyhow::Result<T> {
