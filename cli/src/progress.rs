@@ -28,16 +28,6 @@ impl Progress {
         }
     }
 
-    /// Nothing, also on a terminal.
-    pub(crate) fn none() -> Progress {
-        Progress(None)
-    }
-
-    /// A line of words.
-    pub(crate) fn of_line() -> Progress {
-        Progress::new("", None, "{msg}")
-    }
-
     fn new(name: &str, total: Option<u64>, template: &str) -> Progress {
         if !std::io::stderr().is_terminal() {
             return Progress(None);
@@ -50,18 +40,6 @@ impl Progress {
         bar.tick();
         bar.enable_steady_tick(Duration::from_millis(500));
         Progress(Some(bar))
-    }
-
-    /// What the line says from here on.
-    pub(crate) fn say(&self, words: String) {
-        if let Some(bar) = &self.0 {
-            bar.set_message(words);
-        }
-    }
-
-    /// Is it shown?
-    pub(crate) fn is_shown(&self) -> bool {
-        self.0.is_some()
     }
 
     /// So much is done.

@@ -2,6 +2,7 @@
 //!
 //! Owns the figures and the line. Costs nothing where there is no terminal: then no one counts.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,6 @@ use std::time::{Duration, Instant};
 use tcpprobe_probes::{Cost, Losses, Records};
 
 use super::pipeline::Source;
-use crate::progress::Progress;
 use crate::words::count;
 
 /// How often the line changes.
@@ -72,9 +72,12 @@ impl<S: Source> Source for Metered<S> {
     }
 }
 
-/// The line.
+/// The line: on standard error, where that is a terminal; it goes when this is dropped.
+///
+/// Not a bar of a library: those fill the line to its end, where the terminal's echo of Ctrl-C begins the next one, and
+/// what is wiped then is that.
 pub(crate) struct MeterLine {
-    line: Progress,
+    is_shown: bool,
     files: Vec<PathBuf>,
     drawn: Instant,
     samples: u64,
@@ -84,31 +87,46 @@ pub(crate) struct MeterLine {
 impl MeterLine {
     /// With the size of these files, as far as they are there; nothing where it is not wanted.
     pub(crate) fn new(files: Vec<PathBuf>, is_wanted: bool) -> MeterLine {
-        let line = if is_wanted { Progress::of_line() } else { Progress::none() };
-        MeterLine { line, files, drawn: Instant::now(), samples: 0, packets: 0 }
+        let is_shown = is_wanted && std::io::stderr().is_terminal();
+        MeterLine { is_shown, files, drawn: Instant::now(), samples: 0, packets: 0 }
     }
 
     /// Is there one? Otherwise nothing need be counted.
     pub(crate) fn is_shown(&self) -> bool {
-        self.line.is_shown()
+        self.is_shown
     }
 
     /// Draws it anew, if it is time.
     pub(crate) fn draw(&mut self, meter: &Meter) {
         let elapsed = self.drawn.elapsed();
-        if elapsed < EVERY {
+        if !self.is_shown || elapsed < EVERY {
             return;
         }
         let (samples, packets) = (meter.samples.load(Ordering::Relaxed), meter.packets.load(Ordering::Relaxed));
         let rate = |now: u64, then: u64| count(((now - then) as f64 / elapsed.as_secs_f64()) as u64);
         let size: u64 = self.files.iter().filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum();
-        self.line.say(format!(
-            "{} samples/s   {} packets/s   {} samples lost   {:.1} MB",
+        // cut at the terminal's edge (DECAWM off), not wrapped
+        self.write(&format!(
+            "\x1b[?7l{} samples/s   {} packets/s   {} samples lost   {:.1} MB\x1b[?7h",
             rate(samples, self.samples),
             rate(packets, self.packets),
             count(meter.lost.load(Ordering::Relaxed)),
             size as f64 / 1e6
         ));
         (self.drawn, self.samples, self.packets) = (Instant::now(), samples, packets);
+    }
+
+    /// Over what stands there.
+    fn write(&self, words: &str) {
+        // a terminal that has gone leaves no one to tell
+        let _ = write!(std::io::stderr(), "\r\x1b[K{words}");
+    }
+}
+
+impl Drop for MeterLine {
+    fn drop(&mut self) {
+        if self.is_shown {
+            self.write("");
+        }
     }
 }

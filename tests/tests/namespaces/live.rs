@@ -161,7 +161,8 @@ pub(crate) fn record_has_one_line_on_a_terminal(scene: &Scene) -> Result<()> {
     let terminal = Terminal::start(scene, &record)?;
     terminal.wait_for(&["recording port", " samples/s ", " packets/s ", " samples lost", " MB"])?;
     terminal.press("C-c")?;
-    terminal.wait_for(&["recorded ", "exit code 0"])?;
+    let screen = terminal.wait_for(&["recorded ", "exit code 0"])?;
+    ensure!(!screen.contains("samples/s"), "the line stays:\n{screen}");
     client.stop(Signal::SIGKILL, STEP_LIMIT)?;
     server.stop(Signal::SIGKILL, STEP_LIMIT)?;
     let recorder = scene.record(Ns::A, &["--no-pcap", "--duration", "1"])?;
