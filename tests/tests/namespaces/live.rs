@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -19,7 +20,10 @@ struct Terminal {
 impl Terminal {
     /// Starts a shell command; its exit code is shown when it ends.
     fn start(scene: &Scene, command: &str) -> Result<Terminal> {
-        let terminal = Terminal { socket: format!("tcpprobe-test-{}", scene.port) };
+        // a server that was told to end still has its socket for a while: each terminal has one of its own
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let terminal = Terminal { socket: format!("tcpprobe-test-{}-{number}", scene.port) };
         let then_waits = format!("{command}; echo \"exit code $?\"; read -r _");
         terminal.tmux(&["new-session", "-d", "-x", "150", "-y", "40", &then_waits])?;
         Ok(terminal)
