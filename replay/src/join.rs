@@ -65,7 +65,8 @@ pub struct Joined {
 /// What a join finds, a part after the other.
 #[derive(Debug, Default)]
 pub struct Part {
-    /// A row for each packet and recorded socket, by frame number. A connection's are behind those of the parts before.
+    /// A row for each packet and recorded socket, by flow and frame number. A connection's are behind those of the parts
+    /// before.
     pub packets: Vec<PacketRow>,
     /// Samples without a packet of flows that the capture has, but for those outside its time; by sample.
     pub packetless: Vec<(i64, Outcome)>,

@@ -66,6 +66,9 @@ def in_turns(tcpprobe, work, rounds):
     if shutil.which("tcpdump"):
         capture = ["tcpdump", "-i", "lo", "-s", SNAPLEN, "-w", folder / "dump.pcap", "port", str(PORT)]
         recorders["tcpdump"] = (capture, "listening on")
+        # as it is called by default it copies 64 KiB a packet: more than a disk takes
+        whole = ["tcpdump", "-i", "lo", "-w", "/dev/null", "port", str(PORT)]
+        recorders["tcpdump of whole packets"] = (whole, "listening on")
     server = subprocess.Popen(["iperf3", "-s", "-p", str(PORT)], stdout=subprocess.DEVNULL)
     shares = {name: [] for name in recorders}
     lost, costs = [], []
@@ -87,7 +90,12 @@ def in_turns(tcpprobe, work, rounds):
         server.wait()
     kept = {name: statistics.median(share) for name, share in shares.items()}
     rows = []
-    for peer, ours in [("perf", "tcpprobe"), ("tcpdump", "tcpprobe with packets")]:
+    with_packets = "tcpprobe with packets"
+    for peer, ours in [
+        ("perf", "tcpprobe"),
+        ("tcpdump of whole packets", with_packets),
+        ("tcpdump", with_packets),
+    ]:
         if peer not in kept:
             rows.append((peer, "not installed"))
             continue

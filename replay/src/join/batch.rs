@@ -1,7 +1,7 @@
 //! One batch of a capture, joined: its rows, and what it tells of the whole.
 
 use rayon::prelude::*;
-use tcpprobe_trace::join::{Outcome, PacketRow, Translation};
+use tcpprobe_trace::join::{Match, Outcome, PacketRow, Translation};
 
 use super::driver::Context;
 use crate::batches::Batch;
@@ -15,8 +15,11 @@ use crate::views::{Account, Matching, Places, account, by_flow};
 
 /// What was found in a batch.
 pub(super) struct Found {
-    /// Of its own packets, by frame number.
+    /// Of its own packets, by flow and frame number.
     pub(super) rows: Vec<PacketRow>,
+    /// Packets that have a row, and those with a state.
+    pub(super) of_recorded_flows: u64,
+    pub(super) joined: u64,
     /// The most telling of what it tells of the clocks; nothing where it is the whole capture.
     pub(super) delays: Vec<Delay>,
     pub(super) clocks: Clocks,
@@ -80,12 +83,14 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
             (flow, account(&context.flows[flow as usize], &of_flow, &packets, &clocks, coverage))
         })
         .collect();
-    let rows = in_order(&accounts, &packets, &batch.own);
+    let Rows { by_flow: rows, packets: of_recorded_flows, joined } = Rows::new(&accounts, &packets, &batch.own);
     let of_flow = |(flow, Account { least, outcomes, asked, .. })| OfFlow { flow, least, outcomes, asked };
     let flows = accounts.into_iter().map(of_flow).collect();
     context.spare.give(packets, batch.owners, batch.own);
     Ok(Found {
         rows,
+        of_recorded_flows,
+        joined,
         delays: telling,
         clocks,
         flows,
@@ -96,21 +101,38 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
     })
 }
 
-/// The rows of a batch's own packets, by frame number.
-fn in_order(accounts: &[(u32, Account)], packets: &[Packet], own: &[bool]) -> Vec<PacketRow> {
-    // a row is too long to be moved by every step of a sort
-    let mut order: Vec<(u64, i64, bool, u32, u32)> = Vec::with_capacity(packets.len());
-    for ((_, account), at) in accounts.iter().zip(0..) {
-        order.extend(account.rows.iter().zip(0..).map(|(r, i)| (r.number, r.flow_id, !r.is_out, at, i)));
+/// The rows of a batch's own packets.
+struct Rows {
+    /// By flow, and of each by frame number: whoever reads one flow of a trace finds its rows together.
+    by_flow: Vec<PacketRow>,
+    /// Packets that have one; a packet of two recorded sockets counts once.
+    packets: u64,
+    /// Packets with a state in one of theirs.
+    joined: u64,
+}
+
+impl Rows {
+    fn new(accounts: &[(u32, Account)], packets: &[Packet], own: &[bool]) -> Rows {
+        // a row is too long to be moved by every step of a sort
+        let mut order: Vec<(u64, u32, u32)> = Vec::with_capacity(packets.len());
+        for ((_, account), at) in accounts.iter().zip(0..) {
+            order.extend(account.rows.iter().zip(0..).map(|(r, i)| (r.number, at, i)));
+        }
+        order.sort_unstable();
+        // packets are in this order, too; those whose numbers were shifted stand behind the captured ones
+        let mut captured = packets.iter().zip(own).peekable();
+        order.retain(|&(number, ..)| {
+            while captured.next_if(|(p, _)| p.number < number).is_some() {}
+            captured.peek().is_some_and(|(p, own)| p.number == number && **own)
+        });
+        let row = |at: u32, i: u32| &accounts[at as usize].1.rows[i as usize];
+        let of_packets = || order.chunk_by(|a, b| a.0 == b.0);
+        let is_joined = |rows: &&[(u64, u32, u32)]| rows.iter().any(|&(_, at, i)| row(at, i).matched != Match::None);
+        let (packets, joined) = (of_packets().count() as u64, of_packets().filter(is_joined).count() as u64);
+        order.sort_unstable_by_key(|&(number, at, i)| (at, number, !row(at, i).is_out));
+        let by_flow = order.into_iter().map(|(_, at, i)| *row(at, i)).collect();
+        Rows { by_flow, packets, joined }
     }
-    order.sort_unstable();
-    // packets are in this order, too; those whose numbers were shifted stand behind the captured ones
-    let mut captured = packets.iter().zip(own).peekable();
-    order.retain(|&(number, ..)| {
-        while captured.next_if(|(p, _)| p.number < number).is_some() {}
-        captured.peek().is_some_and(|(p, own)| p.number == number && **own)
-    });
-    order.into_iter().map(|(.., at, i)| accounts[at as usize].1.rows[i as usize]).collect()
 }
 
 /// So many stretches of a batch say how delays went.

@@ -75,6 +75,8 @@ impl Ledger {
                 }
             }
         }
+        self.of_recorded_flows += found.of_recorded_flows;
+        self.joined += found.joined;
         self.undecided += found.undecided;
         self.left_out += found.left_out;
         self.flows_left_out = self.flows_left_out.max(found.flows_left_out);
@@ -124,11 +126,6 @@ impl Ledger {
         }
         for of_flow in rows.chunk_by(|a, b| a.flow_id == b.flow_id) {
             *self.rows.entry(of_flow[0].flow_id).or_insert(0) += of_flow.len() as u64;
-        }
-        // a packet of two recorded sockets counts once
-        for of_packet in rows.chunk_by(|a, b| a.number == b.number) {
-            self.of_recorded_flows += 1;
-            self.joined += u64::from(of_packet.iter().any(|r| r.matched != Match::None));
         }
     }
 }
