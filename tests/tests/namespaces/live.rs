@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use nix::sys::signal::Signal;
 
 use tcpprobe_tests::lab::Ns;
 use tcpprobe_tests::scene::{STEP_LIMIT, Scene, Transfer};
@@ -86,7 +85,7 @@ fn command(scene: &Scene) -> Result<String> {
     Ok(format!("ip netns exec {netns} {} live --netns current --port {}", tcpprobe.display(), scene.port))
 }
 
-/// A transfer that goes on until it is killed.
+/// A transfer that goes on until it is dropped. One of its ends may end by itself when the other is gone.
 fn endless(scene: &Scene) -> Result<(Running, Running)> {
     let transfer = Transfer { every: Duration::from_millis(20), ..scene.transfer(u64::MAX) };
     let server = scene.serve(&transfer)?;
@@ -115,8 +114,7 @@ pub(crate) fn flows_move_and_keys_work(scene: &Scene) -> Result<()> {
     terminal.press("q")?;
     let screen = terminal.wait_for(&["exit code 0"])?;
     ensure!(!screen.contains("by rate"), "the terminal is not as it was:\n{screen}");
-    client.stop(Signal::SIGKILL, STEP_LIMIT)?;
-    server.stop(Signal::SIGKILL, STEP_LIMIT)?;
+    drop((client, server));
     Ok(())
 }
 
@@ -134,8 +132,7 @@ pub(crate) fn without_colours_and_without_a_terminal(scene: &Scene) -> Result<()
     terminal.wait_for(&["exit code 0"])?;
     drop(terminal);
     ends_with_its_terminal(scene)?;
-    client.stop(Signal::SIGKILL, STEP_LIMIT)?;
-    server.stop(Signal::SIGKILL, STEP_LIMIT)?;
+    drop((client, server));
     Ok(())
 }
 
@@ -167,8 +164,7 @@ pub(crate) fn record_has_one_line_on_a_terminal(scene: &Scene) -> Result<()> {
     terminal.press("C-c")?;
     let screen = terminal.wait_for(&["recorded ", "exit code 0"])?;
     ensure!(!screen.contains("samples/s"), "the line stays:\n{screen}");
-    client.stop(Signal::SIGKILL, STEP_LIMIT)?;
-    server.stop(Signal::SIGKILL, STEP_LIMIT)?;
+    drop((client, server));
     let recorder = scene.record(Ns::A, &["--no-pcap", "--duration", "1"])?;
     let said = recorder.wait(STEP_LIMIT)?.expect_code(0)?.stderr;
     ensure!(!said.contains("samples/s") && !said.contains('\x1b'), "a line that no terminal shows:\n{said}");
