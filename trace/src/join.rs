@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
-use crate::schema::{PACKET_INDEXES, packet_indexes};
+use crate::schema::PACKETS_BY_FLOW;
 use crate::store::{failed, has_log, log_ahead, one_file, open_write};
 use crate::{Error, Result};
 
@@ -281,7 +281,7 @@ pub struct JoinWriter {
     path: PathBuf,
     /// Has it put a log beside the file?
     logs: bool,
-    /// Are the rows without their indexes, which are made when all are there?
+    /// Are the rows without their index by flow, which is made when all are there?
     unindexed: bool,
 }
 
@@ -341,23 +341,21 @@ impl JoinWriter {
         Ok(self.db.last_insert_rowid())
     }
 
-    /// Takes the indexes away where there are no rows yet, and many will come: sorted once they cost less than kept.
+    /// Takes the index by flow away where there are no rows yet, and many will come: sorted once it costs less than kept.
     fn unindex(&mut self) -> Result<()> {
         let err = failed(&self.path, "cannot write the join");
         let is_empty = "SELECT NOT EXISTS (SELECT 1 FROM packet_rows)";
         if self.logs && !self.unindexed && self.db.query_row(is_empty, [], |r| r.get(0)).map_err(&err)? {
-            for (name, _) in PACKET_INDEXES {
-                self.db.execute_batch(&format!("DROP INDEX IF EXISTS {name}")).map_err(&err)?;
-            }
+            self.db.execute_batch("DROP INDEX IF EXISTS packet_rows_by_flow").map_err(&err)?;
             self.unindexed = true;
         }
         Ok(())
     }
 
-    /// Makes the indexes that were taken away.
+    /// Makes the index that was taken away.
     fn index(&mut self) -> Result<()> {
         if std::mem::take(&mut self.unindexed) {
-            self.db.execute_batch(&packet_indexes()).map_err(failed(&self.path, "cannot write the join"))?;
+            self.db.execute_batch(PACKETS_BY_FLOW).map_err(failed(&self.path, "cannot write the join"))?;
         }
         Ok(())
     }
