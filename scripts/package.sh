@@ -1,7 +1,15 @@
 #!/usr/bin/env bash
 # Builds the Debian package; its path is printed last. Needs cargo-deb (cargo install cargo-deb).
-# Usage: scripts/package.sh [FOLDER]     into FOLDER instead of target/debian
+# Usage: scripts/package.sh [--program FILE] [FOLDER]
+#   FOLDER          where it goes instead of target/debian
+#   --program FILE  packages this program instead of building it, for a test: less compressed
 set -euo pipefail
+program= fast=
+if [[ "${1:-}" == --program ]]; then
+    program=$(realpath "$2")
+    fast=--fast
+    shift 2
+fi
 into=$(realpath -m "${1:-$(dirname "$0")/../target/debian}")
 cd "$(dirname "$0")/.."
 
@@ -10,11 +18,20 @@ if ! command -v cargo-deb >/dev/null; then
     exit 1
 fi
 scripts/setup.sh >/dev/null
-cargo build --release --locked -p tcpprobe
-tcpprobe="${CARGO_TARGET_DIR:-target}/release/tcpprobe"
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+if [[ -n "$program" ]]; then
+    # cargo-deb takes what stands where cargo builds
+    CARGO_TARGET_DIR=$(mktemp -d)
+    trap 'rm -rf "$CARGO_TARGET_DIR"' EXIT
+    mkdir "$CARGO_TARGET_DIR/release"
+    cp "$program" "$CARGO_TARGET_DIR/release/tcpprobe"
+else
+    cargo build --release --locked -p tcpprobe
+fi
+tcpprobe="$CARGO_TARGET_DIR/release/tcpprobe"
 
 # Man pages and completions follow from the program.
-made="${CARGO_TARGET_DIR:-target}/release/package"
+made="$CARGO_TARGET_DIR/release/package"
 rm -rf "$made"
 mkdir -p "$made/man" "$into"
 "$tcpprobe" generate man -o "$made/man"
@@ -22,4 +39,4 @@ mkdir -p "$made/man" "$into"
 "$tcpprobe" generate zsh > "$made/_tcpprobe"
 "$tcpprobe" generate fish > "$made/tcpprobe.fish"
 
-cargo deb --no-build --locked --strip -p tcpprobe -o "$into/"
+cargo deb --no-build ${fast:+"$fast"} --locked --strip -p tcpprobe -o "$into/"
