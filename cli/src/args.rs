@@ -47,6 +47,9 @@ pub(crate) enum Command {
 /// Records until Ctrl-C, until --duration is over, or until CMD ends. Needs CAP_BPF, CAP_PERFMON and, for packets,
 /// CAP_NET_RAW. A recording into a trace that exists becomes a new session of it; nothing is overwritten. Packets are
 /// captured by port, host and network namespace like samples, but without regard to --mark.
+///
+/// Once a recording has begun, no privileges are left: with sudo it goes on as the user behind it. Its files are that
+/// user's, and for no one else to read; an existing trace must be. CMD runs as the caller.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

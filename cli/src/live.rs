@@ -19,6 +19,8 @@ use tcpprobe_probes::{Decoder, Options, Records, Sampler, clock};
 
 use crate::Outcome;
 use crate::args::{LiveArgs, Sort};
+use crate::confine::confine;
+use crate::privilege::{self, Caller};
 use crate::sockets;
 use model::{Model, Order, Watched};
 use view::Shown;
@@ -44,7 +46,9 @@ pub(crate) fn run(args: &LiveArgs) -> Outcome {
     for signal in [SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&ended)).context("cannot catch signals")?;
     }
-    let sampler = Sampler::start(&options)?;
+    let (sampler, keep) = privilege::needed_to_the_end(Sampler::start(&options)?, Sampler::is_readable)?;
+    privilege::give_up(Caller::behind_sudo(), &keep)?;
+    confine(None)?;
     let what = format!("{} with {}", sockets::describe(&args.sockets), sampler.backend());
     let decoder = sampler.decoder();
     let coloured = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -6,6 +6,7 @@
 
 mod args;
 mod check;
+mod confine;
 mod export;
 mod generate;
 mod import;
@@ -13,6 +14,7 @@ mod join;
 mod live;
 mod output;
 mod plot;
+mod privilege;
 mod progress;
 mod record;
 mod show;
@@ -31,8 +33,23 @@ use args::{Args, Command};
 pub(crate) type Outcome = anyhow::Result<ExitCode>;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let outcome = match args.command {
+    let mut arguments = std::env::args_os();
+    let outcome = match arguments.next() {
+        Some(name) if name == record::command::NAME => record::command::wait_and_execute(arguments),
+        _ => run(Args::parse().command),
+    };
+    outcome.unwrap_or_else(|error| {
+        // `tcpprobe show … | head` is no error
+        if words::is_broken_pipe(&error) {
+            return ExitCode::SUCCESS;
+        }
+        words::error(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Outcome {
+    match command {
         Command::Record(a) => record::run(&a),
         Command::Live(a) => live::run(&a),
         Command::Join(a) => join::run(&a),
@@ -44,13 +61,5 @@ fn main() -> ExitCode {
         Command::Verify(a) => verify::run(&a),
         Command::Check(a) => check::run(&a),
         Command::Generate(a) => generate::run(&a),
-    };
-    outcome.unwrap_or_else(|error| {
-        // `tcpprobe show … | head` is no error
-        if words::is_broken_pipe(&error) {
-            return ExitCode::SUCCESS;
-        }
-        words::error(&error);
-        ExitCode::FAILURE
-    })
+    }
 }

@@ -2,6 +2,7 @@
 
 mod backlog;
 mod backlog_file;
+pub(crate) mod command;
 mod ends;
 mod meter;
 mod pipeline;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::bail;
+use nix::unistd::AccessFlags;
 use tcpprobe_probes::{Losses, Options, Sampler, check, clock};
 use tcpprobe_replay::live;
 use tcpprobe_trace::sample::Sampled;
@@ -23,8 +25,11 @@ use tcpprobe_trace::writer::{SessionStart, SessionWriter};
 
 use crate::Outcome;
 use crate::args::{RecordArgs, SampleMode};
+use crate::confine::confine;
+use crate::privilege::{self, Caller};
 use crate::sockets;
 use crate::words::{count, counted, say, seconds};
+use command::Waiting;
 use ends::{End, Ends};
 use meter::{Meter, MeterLine};
 use pipeline::{Report, Running};
@@ -39,22 +44,31 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         sparse: args.sample == SampleMode::Cwnd,
         max_flows: sockets::MAX_FLOWS,
     };
-    if let Some(trace) = &args.trace {
-        recover::before_recording(trace)?;
-    }
     // signals are caught before anything is open, so that none of them can leave a half-open session
-    let ends = Ends::watch()?;
+    let ends = Ends::catch()?;
+    let command = Waiting::start(&args.command)?;
     let origin_mono_ns = clock::anchor().mono_ns();
     let sampler = Sampler::start(&options)?;
-    let pcap = args.pcap.clone().or_else(|| args.trace.as_deref().map(beside)).filter(|_| !args.no_pcap);
-    let capture = pcap.clone().map(|file| live::Options {
+    let capture = (args.pcap.is_some() || args.trace.is_some()) && !args.no_pcap;
+    let capture = capture.then(|| live::Options {
         interface: args.interface.clone(),
         netns,
         filter: live::filter(&args.sockets.ports, args.sockets.hosts.iter().map(|h| (h.addr(), h.prefix_len()))),
         snaplen: args.snaplen,
         buffer_bytes: args.buffer,
-        file,
     });
+    let device = capture.map(|options| live::Device::open(&options)).transpose()?;
+    // from here on this is the caller's process; every file is found and made as theirs
+    let (sampler, keep) = privilege::needed_to_the_end(sampler, Sampler::is_readable)?;
+    privilege::give_up(Caller::behind_sudo(), &keep)?;
+    if let Some(program) = args.command.first() {
+        command::look_for(program)?;
+    }
+    if let Some(trace) = &args.trace {
+        privilege::own_or_new(trace)?;
+        recover::before_recording(trace)?;
+    }
+    let pcap = args.pcap.clone().or_else(|| args.trace.as_deref().map(beside)).filter(|_| device.is_some());
     let start = SessionStart {
         host: nix::unistd::gethostname().map(|h| h.to_string_lossy().into_owned()).unwrap_or_default(),
         kernel: check::kernel_release(),
@@ -68,11 +82,16 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     warn_of_missing(&sampler);
     let started = Instant::now();
     let gone = Arc::new(AtomicBool::new(false));
-    let begin = || {
-        let writer = args.trace.as_deref().map(|t| SessionWriter::begin(t, &start, clock::anchor())).transpose()?;
-        let stdout = || Box::new(std::io::stdout()) as Box<dyn Write + Send>;
-        Ok(Sink::new(writer, args.print.then(|| Printer::new(stdout(), origin_mono_ns, Arc::clone(&gone)))))
-    };
+    let stdout = || Box::new(std::io::stdout()) as Box<dyn Write + Send>;
+    let printer = args.print.then(|| Printer::new(stdout(), origin_mono_ns, Arc::clone(&gone)));
+    // the session begins last: where anything else fails, the trace is not touched
+    let capture = device.zip(pcap.as_deref()).map(|(device, file)| device.into_file(file)).transpose()?;
+    let begun = args.trace.as_deref().map(|trace| begin(trace, &start)).transpose();
+    if let (Err(_), Some(file)) = (&begun, &pcap) {
+        // made a moment ago, by this recording, which does not take place
+        let _ = std::fs::remove_file(file);
+    }
+    let sink = Sink::new(begun?, printer);
     let meter = Arc::<Meter>::default();
     let files = args.trace.iter().flat_map(|t| [t.clone(), log_beside(t)]).chain(pcap.clone()).collect();
     // a command, and what is printed, have the terminal to themselves
@@ -83,7 +102,8 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         may_wait: !args.print,
         meter: line.is_shown().then(|| Arc::clone(&meter)),
     };
-    let running = Running::start(sampler, capture, way, begin)?;
+    confine(args.trace.as_deref().map(folder_of))?;
+    let running = Running::start(sampler, capture, sink, way)?;
     say!(
         "recording {} with {}{}{}",
         start.filter,
@@ -99,7 +119,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
             (false, false) => None,
         }
     };
-    let end = ends.wait(args.duration, &args.command, by_itself);
+    let end = ends.wait(args.duration, command, by_itself);
     drop(line);
     let waiting_mib = running.waiting_bytes() >> 20;
     if waiting_mib >= WORTH_A_WORD_MIB {
@@ -112,6 +132,26 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         End::Signal | End::Duration | End::Unread => Ok(ExitCode::SUCCESS),
         End::Broken => bail!("the recording broke off"),
     }
+}
+
+/// Begins the session, in a file that is the user's own.
+fn begin(trace: &Path, start: &SessionStart) -> anyhow::Result<SessionWriter> {
+    SessionWriter::begin(trace, start, clock::anchor()).map_err(|error| {
+        let foreign = nix::unistd::geteuid().is_root() && nix::unistd::access(folder_of(trace), AccessFlags::W_OK).is_err();
+        let error = anyhow::Error::from(error);
+        if foreign {
+            let folder = folder_of(trace).display();
+            return error.context(format!(
+                "{folder}: root without its capabilities may not write here; record with sudo as the folder's owner, or into a folder of root's"
+            ));
+        }
+        error
+    })
+}
+
+/// The folder in which a file lies.
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// What takes a second to write.

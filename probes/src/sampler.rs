@@ -221,9 +221,9 @@ impl Sampler {
             running: Vec::new(),
             tick_ns,
             missed: Missed::default(),
-            stats: None,
+            // without it the recording is the same, only its cost is not told
+            stats: aya::sys::enable_stats(aya::sys::Stats::RunTime).ok(),
         };
-        sampler.measure_cost(true);
         let masks: Vec<Words> = sampler.layouts.masks().collect();
         for (at, mask) in masks.into_iter().enumerate() {
             sampler.set_mask(at, mask);
@@ -308,23 +308,27 @@ impl Sampler {
         costs
     }
 
-    /// From here on the kernel measures what the programs cost, or does not: that itself takes a tenth of their time.
-    pub fn measure_cost(&mut self, measure: bool) {
-        if measure != self.stats.is_some() {
-            // without it the recording is the same, only its cost is not told
-            self.stats = measure.then(|| aya::sys::enable_stats(aya::sys::Stats::RunTime).ok()).flatten();
-        }
+    /// From here on the kernel does not measure what the programs cost: that itself takes a tenth of their time. To begin
+    /// anew would take CAP_SYS_ADMIN.
+    pub fn end_measuring(&mut self) {
+        self.stats = None;
+    }
+
+    /// Can the kernel's counts be read, as they will have to be at the end? Before Linux 5.19 it may take CAP_BPF.
+    pub fn is_readable(&self) -> bool {
+        self.losses.get(&0, 0).is_ok()
     }
 
     /// What the programs have cost so far; empty where the kernel does not count it.
     pub fn costs(&self) -> Vec<Cost> {
-        let infos = self.running.iter().filter_map(|p| Some((p, self.ebpf.program(p.name)?.info().ok()?)));
+        let loaded = self.running.iter().filter_map(|p| Some((p, self.ebpf.program(p.name)?)));
+        let infos = loaded.filter_map(|(p, loaded)| Some((p, loaded.info().ok()?, loaded.fd().ok()?)));
         infos
-            .map(|(p, info)| Cost {
+            .map(|(p, info, fd)| Cost {
                 program: describe(p),
                 runs: info.run_count(),
                 time: info.run_time(),
-                missed: info.fd().map_or(0, |fd| missed_runs(fd.as_fd())),
+                missed: missed_runs(fd.as_fd()),
             })
             .filter(|c| c.runs + c.missed > 0)
             .collect()
@@ -343,8 +347,10 @@ impl Sampler {
     /// What the attached programs have missed so far, by the kernel's account.
     fn missed(&self) -> Missed {
         let mut sum = Missed::default();
-        for (program, info) in self.running.iter().filter_map(|p| Some((p, self.ebpf.program(p.name)?.info().ok()?))) {
-            sum.runs += info.fd().map_or(0, |fd| missed_runs(fd.as_fd()));
+        for (program, loaded) in self.running.iter().filter_map(|p| Some((p, self.ebpf.program(p.name)?))) {
+            // by the descriptor that is open: to open it anew by its number takes CAP_SYS_ADMIN
+            let (Ok(info), Ok(fd)) = (loaded.info(), loaded.fd()) else { continue };
+            sum.runs += missed_runs(fd.as_fd());
             // the returns that were missed are counted by the programs themselves, for recorded sockets alone
             if program.how == How::Kprobe {
                 sum.probes += missed_probes(info.id()).unwrap_or(0);

@@ -5,7 +5,8 @@
 
 use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -28,8 +29,6 @@ pub struct Options {
     pub snaplen: u32,
     /// Bytes of the kernel's buffer.
     pub buffer_bytes: u32,
-    /// The file; it must not exist. Taken away again where the capture does not begin.
-    pub file: PathBuf,
 }
 
 /// Why packets cannot be captured.
@@ -79,6 +78,12 @@ pub struct Stats {
 /// The kernel hands over a block of packets when it is full, or after this time.
 const BLOCK_MS: i32 = 20;
 
+/// An open device, which takes CAP_NET_RAW; what follows takes none.
+pub struct Device {
+    capture: Capture<Active>,
+    interface: String,
+}
+
 /// An open capture.
 pub struct LiveCapture {
     capture: Capture<Active>,
@@ -100,40 +105,73 @@ pub fn filter<'a>(ports: &[u16], hosts: impl Iterator<Item = (IpAddr, u8)> + 'a)
     [tcp].into_iter().chain(hosts).collect::<Vec<_>>().join(" and ")
 }
 
-impl LiveCapture {
-    /// Opens device and file. From here on the kernel buffers packets; [`LiveCapture::run`] writes them.
+impl Device {
+    /// Opens a device. From here on the kernel buffers packets.
     ///
-    /// Where a namespace is named, the calling thread moves into it and stays there.
-    pub fn open(options: &Options) -> Result<LiveCapture, Error> {
-        if let Some(path) = &options.netns {
-            let entered = File::open(path).and_then(|ns| Ok(setns(ns, CloneFlags::CLONE_NEWNET)?));
-            entered.map_err(|cause| Error::Namespace { path: path.clone(), cause })?;
+    /// # Errors
+    /// The namespace cannot be entered, or libpcap refuses.
+    pub fn open(options: &Options) -> Result<Device, Error> {
+        let Some(path) = &options.netns else { return open_here(options) };
+        let cannot_enter = |cause| Error::Namespace { path: path.clone(), cause };
+        // a thread that has moved into another namespace does not come back
+        let opened = std::thread::scope(|scope| {
+            let inside = std::thread::Builder::new().spawn_scoped(scope, || {
+                let entered = File::open(path).and_then(|ns| Ok(setns(ns, CloneFlags::CLONE_NEWNET)?));
+                entered.map_err(cannot_enter).and_then(|()| open_here(options))
+            });
+            inside.map(|thread| thread.join())
+        });
+        match opened {
+            Ok(Ok(device)) => device,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(cause) => Err(cannot_enter(cause)),
         }
-        let err = |doing| {
-            let interface = options.interface.clone();
-            move |cause| Error::Pcap { interface, doing, cause }
-        };
-        let mut capture = device(&options.interface, options.snaplen, options.buffer_bytes)?;
-        if options.interface == "any" {
-            // the newer cooked header names the interface; without it the older one still has the packets
-            let _ = capture.set_datalink(Linktype::LINUX_SLL2);
-        }
-        capture.filter(&options.filter, true).map_err(err("cannot set the filter"))?;
-        if is_loopback(&options.interface) {
-            // libpcap leaves out what goes out there, for it comes in again: so it need not be copied. Refused, it is.
-            let _ = setsockopt(&capture.as_fd(), IgnoreOutgoing, &true);
-        }
-        reserve(&options.file)?;
-        // a blocking read waits for a packet however long that takes, and would not see the end of the recording
-        let capture = capture.setnonblock().map_err(err("cannot read without waiting"))?;
-        let file = capture.savefile(&options.file).map_err(|cause| {
-            // empty, and made by this very call
-            let _ = std::fs::remove_file(&options.file);
-            err("cannot write the capture file")(cause)
-        })?;
-        Ok(LiveCapture { capture, file, interface: options.interface.clone() })
     }
 
+    /// Makes the file, readable by its owner alone; [`LiveCapture::run`] writes what comes.
+    ///
+    /// # Errors
+    /// Something of that name is there already, a symbolic link as well, or the file cannot be made. Where it was made,
+    /// it is taken away again.
+    pub fn into_file(self, path: &Path) -> Result<LiveCapture, Error> {
+        let Device { capture, interface } = self;
+        let err = |doing| {
+            let interface = interface.clone();
+            move |cause| Error::Pcap { interface, doing, cause }
+        };
+        // a blocking read waits for a packet however long that takes, and would not see the end of the recording
+        let capture = capture.setnonblock().map_err(err("cannot read without waiting"))?;
+        let made = reserve(path)?;
+        // the very file that was made, whatever has come to stand at its name
+        let opened = capture.savefile(format!("/proc/self/fd/{}", made.as_raw_fd())).map_err(|cause| {
+            // empty, and made by this very call
+            let _ = std::fs::remove_file(path);
+            err("cannot write the capture file")(cause)
+        });
+        let file = opened?;
+        Ok(LiveCapture { capture, file, interface })
+    }
+}
+
+fn open_here(options: &Options) -> Result<Device, Error> {
+    let mut capture = device(&options.interface, options.snaplen, options.buffer_bytes)?;
+    if options.interface == "any" {
+        // the newer cooked header names the interface; without it the older one still has the packets
+        let _ = capture.set_datalink(Linktype::LINUX_SLL2);
+    }
+    capture.filter(&options.filter, true).map_err(|cause| Error::Pcap {
+        interface: options.interface.clone(),
+        doing: "cannot set the filter",
+        cause,
+    })?;
+    if is_loopback(&options.interface) {
+        // libpcap leaves out what goes out there, for it comes in again: so it need not be copied. Refused, it is.
+        let _ = setsockopt(&capture.as_fd(), IgnoreOutgoing, &true);
+    }
+    Ok(Device { capture, interface: options.interface.clone() })
+}
+
+impl LiveCapture {
     /// Writes packets until `stop` is set and the kernel's buffer is empty. `written` says how many, meanwhile.
     pub fn run(mut self, stop: &AtomicBool, written: &AtomicU64) -> Result<Stats, Error> {
         let mut stats = Stats::default();
@@ -241,9 +279,10 @@ fn version_in(maps: &str) -> Option<String> {
 }
 
 /// Makes the file, so that one that is there is never written over: libpcap would.
-fn reserve(path: &Path) -> Result<(), Error> {
-    let made = File::options().write(true).create_new(true).open(path);
-    made.map(drop).map_err(|cause| Error::File { path: path.to_owned(), cause })
+fn reserve(path: &Path) -> Result<File, Error> {
+    // what is captured is the business of whoever captures; with O_EXCL a link is something that is there
+    let made = File::options().write(true).create_new(true).mode(0o600).open(path);
+    made.map_err(|cause| Error::File { path: path.to_owned(), cause })
 }
 
 #[cfg(test)]
@@ -293,11 +332,23 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_there_is_not_written_over() {
+    fn a_file_that_is_there_is_not_written_over_nor_through_a_link() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("precious.pcap");
         std::fs::write(&path, b"precious").unwrap();
         assert!(matches!(reserve(&path), Err(Error::File { .. })));
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        let (link, target) = (dir.path().join("link.pcap"), dir.path().join("made.pcap"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(matches!(reserve(&link), Err(Error::File { .. })));
+        assert!(!target.exists());
+    }
+
+    #[test]
+    fn a_new_file_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let file = reserve(&dir.path().join("new.pcap")).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

@@ -1,5 +1,7 @@
 //! Opening a trace: what it must be, and how the connection behaves.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -89,10 +91,10 @@ pub(crate) fn open_or_create(path: &Path) -> Result<Connection> {
     match std::fs::metadata(path) {
         Ok(m) if m.len() > 0 => return open_write(path),
         Ok(_) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => make(path)?,
         Err(cause) => return Err(Error::Io { path: path.to_owned(), cause }),
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(path, flags).map_err(failed(path, "cannot create"))?;
     let err = failed(path, "cannot create");
     prepare(&db, path)?;
@@ -104,11 +106,23 @@ pub(crate) fn open_or_create(path: &Path) -> Result<Connection> {
     Ok(db)
 }
 
+/// An empty file, for its owner alone: who talks to whom is not everyone's business. SQLite gives its log the same mode.
+fn make(path: &Path) -> Result<()> {
+    // with O_EXCL a symbolic link, which leads nowhere here, is something that is there
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    made.map(drop).map_err(|cause| Error::Io { path: path.to_owned(), cause })
+}
+
 /// Readers go on reading, and a crash loses at most the last transaction.
 pub(crate) fn log_ahead(db: &Connection, path: &Path) -> Result<()> {
     let err = failed(path, "cannot begin a session");
     db.pragma_update(None, "journal_mode", "WAL").map_err(&err)?;
     db.pragma_update(None, "synchronous", "NORMAL").map_err(&err)
+}
+
+/// No files but those beside the trace: a recorder may open no others.
+pub(crate) fn no_temporary_files(db: &Connection, path: &Path) -> Result<()> {
+    db.pragma_update(None, "temp_store", "MEMORY").map_err(failed(path, "cannot begin a session"))
 }
 
 /// Is there a log beside the file, or may there be one?

@@ -17,7 +17,7 @@ use crate::fields::index;
 use crate::internals::Internals;
 use crate::layout::Plain;
 use crate::sample::{Flow, LossCause, Sample, Sampled, Unplaced};
-use crate::store::{failed, log_ahead, one_file, open_or_create};
+use crate::store::{failed, log_ahead, no_temporary_files, one_file, open_or_create};
 use crate::{Error, Result};
 
 pub(crate) use upgrade::upgrade;
@@ -92,6 +92,7 @@ impl SessionWriter {
     pub fn begin(path: &Path, start: &SessionStart, anchor: Anchor) -> Result<SessionWriter> {
         let db = open_or_create(path)?;
         log_ahead(&db, path)?;
+        no_temporary_files(&db, path)?;
         let mut writer = SessionWriter::begin_on(db, path, start, anchor, true)?;
         writer.begin_backlog()?;
         writer.commit()?;

@@ -1,13 +1,14 @@
 //! What ends a recording: a signal, the time, the end of a command, or a part of it that broke.
 
-use std::ffi::OsString;
-use std::process::{Child, Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use super::command::Waiting;
 
 /// Why a recording ended.
 pub(crate) enum End {
@@ -28,40 +29,44 @@ enum Event {
     Child(std::io::Result<std::process::ExitStatus>),
 }
 
-/// Watches for signals from its making on.
+/// Catches signals from its making on.
 pub(crate) struct Ends {
+    signals: Signals,
     events: Receiver<Event>,
     sender: Sender<Event>,
 }
 
 impl Ends {
-    /// Starts watching.
-    pub(crate) fn watch() -> anyhow::Result<Ends> {
+    /// Starts catching. No thread begins here: those that there are would keep what this one gives up.
+    pub(crate) fn catch() -> anyhow::Result<Ends> {
         let (sender, events) = unbounded();
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")?;
-        let to = sender.clone();
+        let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")?;
+        Ok(Ends { signals, events, sender })
+    }
+
+    /// Has the command run, if there is one, and waits for whatever comes first.
+    pub(crate) fn wait(
+        mut self,
+        limit: Option<Duration>,
+        command: Option<Waiting>,
+        mut by_itself: impl FnMut() -> Option<End>,
+    ) -> anyhow::Result<End> {
+        let deadline = limit.map(|d| Instant::now() + d);
+        let to = self.sender.clone();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
-            for signal in signals.forever() {
+            for signal in self.signals.forever() {
                 if to.send(Event::Signal(signal)).is_err() {
                     break;
                 }
             }
         })?;
-        Ok(Ends { events, sender })
-    }
-
-    /// Runs the command, if there is one, and waits for whatever comes first.
-    pub(crate) fn wait(
-        &self,
-        limit: Option<Duration>,
-        command: &[OsString],
-        mut by_itself: impl FnMut() -> Option<End>,
-    ) -> anyhow::Result<End> {
-        let deadline = limit.map(|d| Instant::now() + d);
-        let child_pid = match command.split_first() {
-            Some((program, arguments)) => Some(self.spawn(program, arguments)?),
-            None => None,
-        };
+        let child_pid = command.as_ref().map(Waiting::id);
+        if let Some(command) = command {
+            let to = self.sender.clone();
+            std::thread::Builder::new().name("command".into()).spawn(move || {
+                let _ = to.send(Event::Child(command.go().wait()));
+            })?;
+        }
         loop {
             match by_itself() {
                 Some(End::Unread) => {
@@ -96,19 +101,6 @@ impl Ends {
                 Err(RecvTimeoutError::Disconnected) => return Ok(End::Signal),
             }
         }
-    }
-
-    fn spawn(&self, program: &OsString, arguments: &[OsString]) -> anyhow::Result<u32> {
-        let mut child: Child = Command::new(program)
-            .args(arguments)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.to_string_lossy()))?;
-        let pid = child.id();
-        let to = self.sender.clone();
-        std::thread::Builder::new().name("command".into()).spawn(move || {
-            let _ = to.send(Event::Child(child.wait()));
-        })?;
-        Ok(pid)
     }
 }
 

@@ -59,8 +59,8 @@ impl<S: Source> Source for Metered<S> {
         self.source.context()
     }
 
-    fn measure_cost(&mut self, measure: bool) {
-        self.source.measure_cost(measure);
+    fn end_measuring(&mut self) {
+        self.source.end_measuring();
     }
 
     fn stop(&mut self) -> Vec<Cost> {

@@ -12,7 +12,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use crossbeam_channel::bounded;
 use tcpprobe_probes::{Cost, Decoder, Losses, Records, Sampler, clock};
 use tcpprobe_replay::live::{self, LiveCapture};
 use tcpprobe_trace::writer::{SessionEnd, Totals};
@@ -30,8 +29,9 @@ const COMMIT_EVERY: Duration = Duration::from_millis(500);
 const BUSY_BYTES_PER_SECOND: f64 = (4 << 20) as f64;
 /// How long that is measured.
 const PACE_EVERY: Duration = Duration::from_millis(200);
-/// Meanwhile the programs' cost is measured in one of so many of these.
-const MEASURE_ONE_IN: u32 = 8;
+/// The programs' cost is measured in so many of these at most. Once it is not, it cannot be measured again: that takes
+/// CAP_SYS_ADMIN, which is given up when a recording begins.
+const MEASURED_WHILE_BUSY: u32 = 8;
 /// With so many bytes of records in the backlog's file writing waits no longer, until there are none.
 const TOO_MANY_BYTES: u64 = 1 << 30;
 
@@ -67,30 +67,21 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts the threads; when this returns, packets are being captured and samples are being written. The session
-    /// begins last: where anything else fails, the trace is not touched.
+    /// Starts the threads.
     pub(crate) fn start(
         sampler: Sampler,
-        capture: Option<live::Options>,
+        capture: Option<LiveCapture>,
+        sink: Sink,
         options: Options,
-        begin: impl FnOnce() -> Result<Sink, tcpprobe_trace::Error>,
     ) -> anyhow::Result<Running> {
         let stop_capture = Arc::new(AtomicBool::new(false));
         let stop_sampler = Arc::new(AtomicBool::new(false));
-        let file = capture.as_ref().map(|c| c.file.clone());
-        let meter = options.meter.clone();
-        let capture =
-            capture.map(|c| start_capture(c, Arc::clone(&stop_capture), meter.unwrap_or_default())).transpose()?;
-        let sink = match begin() {
-            Ok(sink) => sink,
-            Err(error) => {
-                stop_capture.store(true, Ordering::Release);
-                let _ = capture.map(join_thread);
-                // made a moment ago, by this recording, which does not take place
-                let _ = file.map(std::fs::remove_file);
-                return Err(error.into());
-            }
-        };
+        let capture = capture
+            .map(|capture| {
+                let (stop, meter) = (Arc::clone(&stop_capture), options.meter.clone().unwrap_or_default());
+                spawn("capture", move || capture.run(&stop, &meter.packets))
+            })
+            .transpose()?;
         let session_id = sink.session_id();
         let place = options.trace.zip(sink.owner()).map(|(trace, owner)| Place { path: beside(&trace), owner });
         let (to_writer, from_drain) = backlog(place);
@@ -162,28 +153,6 @@ fn join_thread<T>(thread: JoinHandle<T>) -> anyhow::Result<T> {
     thread.join().map_err(|_| anyhow!("the {name} thread failed: this is a bug of tcpprobe"))
 }
 
-type CaptureThread = JoinHandle<Result<live::Stats, live::Error>>;
-
-/// The device is opened on the thread that reads it, for that thread may have to move to another namespace.
-fn start_capture(options: live::Options, stop: Arc<AtomicBool>, meter: Arc<Meter>) -> anyhow::Result<CaptureThread> {
-    let (opened, is_open) = bounded(1);
-    let thread = spawn("capture", move || match LiveCapture::open(&options) {
-        Ok(capture) => {
-            let _ = opened.send(());
-            capture.run(&stop, &meter.packets)
-        }
-        Err(e) => Err(e),
-    })?;
-    // the sender is dropped without a word where opening failed
-    if is_open.recv().is_ok() {
-        return Ok(thread);
-    }
-    match join_thread(thread)? {
-        Err(e) => Err(e.into()),
-        Ok(_) => Err(anyhow!("the capture ended before it began: this is a bug of tcpprobe")),
-    }
-}
-
 /// Where samples come from: the sampler, or in tests something faster.
 pub(crate) trait Source {
     /// Waits until there is much to take.
@@ -192,8 +161,8 @@ pub(crate) trait Source {
     fn drain(&mut self, max_bytes: usize, records: &mut Records) -> bool;
     /// What another process must know to decode the records.
     fn context(&self) -> Vec<u8>;
-    /// Measures what it costs from here on, or does not.
-    fn measure_cost(&mut self, measure: bool);
+    /// What it costs is not measured from here on.
+    fn end_measuring(&mut self);
     /// Ends it, but for what can still be taken.
     fn stop(&mut self) -> Vec<Cost>;
     /// What it missed.
@@ -210,8 +179,8 @@ impl Source for Sampler {
     fn context(&self) -> Vec<u8> {
         Sampler::context(self)
     }
-    fn measure_cost(&mut self, measure: bool) {
-        Sampler::measure_cost(self, measure);
+    fn end_measuring(&mut self) {
+        Sampler::end_measuring(self);
     }
     fn stop(&mut self) -> Vec<Cost> {
         Sampler::stop(self)
@@ -252,14 +221,16 @@ impl Pace {
 
 fn drain(mut source: impl Source, mut to_writer: In, mut pace: Pace, stop: &AtomicBool) -> anyhow::Result<()> {
     let gone = || anyhow!("the writer stopped");
-    let mut windows = 0;
+    let mut busy = 0;
     while !stop.load(Ordering::Acquire) {
         source.wait(DRAIN_EVERY)?;
         let taken_bytes = drain_ring(&mut source, &mut to_writer).ok_or_else(gone)?;
         if let Some(wait) = pace.after(taken_bytes, to_writer.spilled_bytes()) {
             to_writer.hold(wait);
-            windows += 1;
-            source.measure_cost(!wait || windows % MEASURE_ONE_IN == 0);
+            busy += u32::from(wait && busy <= MEASURED_WHILE_BUSY);
+            if busy > MEASURED_WHILE_BUSY {
+                source.end_measuring();
+            }
         }
     }
     to_writer.hold(false);
@@ -484,7 +455,7 @@ mod tests {
             synthetic::context()
         }
 
-        fn measure_cost(&mut self, _: bool) {}
+        fn end_measuring(&mut self) {}
 
         fn stop(&mut self) -> Vec<Cost> {
             Vec::new()

@@ -9,6 +9,7 @@ mod expect;
 mod filters;
 mod live;
 mod matrix;
+mod privileges;
 mod promises;
 mod receiver;
 mod sender;
@@ -105,12 +106,24 @@ const TESTS: &[Test] = &[
     ("sigterm", LIMITED, endings::sigterm),
     ("sigkill", PLAIN, endings::sigkill),
     ("second_session", PLAIN, endings::second_session),
+    ("privileges_given_up_with_sudo", PLAIN, privileges::given_up_with_sudo),
+    ("privileges_given_up_by_root", PLAIN, privileges::given_up_by_root),
+    ("privileges_backlog_after_giving_up", PLAIN, privileges::backlog_after_giving_up),
+    ("privileges_of_a_command_with_sudo", PLAIN, privileges::command_with_sudo),
+    ("privileges_of_a_command_of_root", PLAIN, privileges::command_of_root),
+    ("privileges_command_that_is_not_there", PLAIN, privileges::command_that_is_not_there),
+    ("privileges_files_of_others", PLAIN, privileges::files_of_others),
 ];
 
 const IN_A_TERMINAL: &[Test] = &[
     ("live_flows_move_and_keys_work", PLAIN, live::flows_move_and_keys_work),
     ("live_without_colours_and_without_a_terminal", PLAIN, live::without_colours_and_without_a_terminal),
     ("live_record_has_one_line_on_a_terminal", PLAIN, live::record_has_one_line_on_a_terminal),
+];
+
+const WITH_FILE_CAPABILITIES: &[Test] = &[
+    ("privileges_given_up_with_file_capabilities", PLAIN, privileges::given_up_with_file_capabilities),
+    ("privileges_of_a_command_with_file_capabilities", PLAIN, privileges::command_with_file_capabilities),
 ];
 
 /// BPF programs see the whole host, and with it these tests in another run of them: each process has its own ports.
@@ -147,6 +160,12 @@ fn main() -> ExitCode {
     }
     for (&(name, options, steps), port) in IN_A_TERMINAL.iter().zip(&mut ports) {
         trials.push(Trial::ignorable_test(name, move || match MISSING.clone().or_else(live::missing) {
+            Some(reason) => Ok(Completion::ignored_with(reason)),
+            None => in_scene(port, &options, steps),
+        }));
+    }
+    for (&(name, options, steps), port) in WITH_FILE_CAPABILITIES.iter().zip(&mut ports) {
+        trials.push(Trial::ignorable_test(name, move || match MISSING.clone().or_else(privileges::missing) {
             Some(reason) => Ok(Completion::ignored_with(reason)),
             None => in_scene(port, &options, steps),
         }));

@@ -67,7 +67,7 @@ impl Source for Bursts {
         synthetic::context()
     }
 
-    fn measure_cost(&mut self, _: bool) {}
+    fn end_measuring(&mut self) {}
 
     fn stop(&mut self) -> Vec<Cost> {
         Vec::new()
