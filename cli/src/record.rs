@@ -2,6 +2,7 @@
 
 mod backlog;
 mod backlog_file;
+mod claim;
 mod ends;
 mod meter;
 mod pipeline;
@@ -39,9 +40,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         sparse: args.sample == SampleMode::Cwnd,
         max_flows: sockets::MAX_FLOWS,
     };
-    if let Some(trace) = &args.trace {
-        recover::before_recording(trace)?;
-    }
+    let claim = args.trace.as_deref().map(recover::before_writing).transpose()?;
     // signals are caught before anything is open, so that none of them can leave a half-open session
     let ends = Ends::watch()?;
     let origin_mono_ns = clock::anchor().mono_ns();
@@ -78,7 +77,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     // a command, and what is printed, have the terminal to themselves
     let mut line = MeterLine::new(files, args.command.is_empty() && !args.print);
     let way = pipeline::Options {
-        trace: args.trace.clone(),
+        claim,
         // whoever reads what is printed wants it now
         may_wait: !args.print,
         meter: line.is_shown().then(|| Arc::clone(&meter)),
