@@ -16,7 +16,7 @@ use tcpprobe_trace::sample::Sampled;
 use crate::Outcome;
 use crate::args::{ImportArgs, LogFormat};
 use crate::record::command_line;
-use crate::record::recover::before_reading;
+use crate::record::recover::before_writing;
 use crate::words::{count, counted, say};
 
 pub(crate) fn run(args: &ImportArgs) -> Outcome {
@@ -27,7 +27,8 @@ pub(crate) fn run(args: &ImportArgs) -> Outcome {
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .context("cannot catch signals")?;
     }
-    before_reading(&args.trace);
+    // a trace that is not there yet is made under another name
+    let _claim = if args.trace.exists() { Some(before_writing(&args.trace)?) } else { None };
     let mut writer = ImportWriter::begin(&args.trace)?;
     let mut reports = Vec::new();
     for log in &args.logs {

@@ -2,6 +2,7 @@
 
 mod backlog;
 mod backlog_file;
+mod claim;
 pub(crate) mod command;
 mod ends;
 mod meter;
@@ -29,6 +30,7 @@ use crate::confine::confine;
 use crate::privilege::{self, Caller};
 use crate::sockets;
 use crate::words::{count, counted, say, seconds};
+use claim::Claim;
 use command::Waiting;
 use ends::{End, Ends};
 use meter::{Meter, MeterLine};
@@ -64,10 +66,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     if let Some(program) = args.command.first() {
         command::look_for(program)?;
     }
-    if let Some(trace) = &args.trace {
-        privilege::own_or_new(trace)?;
-        recover::before_recording(trace)?;
-    }
+    let claim = args.trace.as_deref().map(claim).transpose()?;
     let pcap = args.pcap.clone().or_else(|| args.trace.as_deref().map(beside)).filter(|_| device.is_some());
     let start = SessionStart {
         host: nix::unistd::gethostname().map(|h| h.to_string_lossy().into_owned()).unwrap_or_default(),
@@ -86,18 +85,25 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     let printer = args.print.then(|| Printer::new(stdout(), origin_mono_ns, Arc::clone(&gone)));
     // the session begins last: where anything else fails, the trace is not touched
     let capture = device.zip(pcap.as_deref()).map(|(device, file)| device.into_file(file)).transpose()?;
-    let begun = args.trace.as_deref().map(|trace| begin(trace, &start)).transpose();
+    let begin = || {
+        let trace = args.trace.as_deref();
+        let writer = trace.map(|trace| SessionWriter::begin(trace, &start, clock::anchor())).transpose()?;
+        let sink = Sink::new(writer, printer);
+        let backlog = claim.zip(sink.owner()).map(|(claim, owner)| claim.begin(&owner)).transpose()?;
+        anyhow::Ok((sink, backlog))
+    };
+    let begun = begin();
     if let (Err(_), Some(file)) = (&begun, &pcap) {
         // made a moment ago, by this recording, which does not take place
         let _ = std::fs::remove_file(file);
     }
-    let sink = Sink::new(begun?, printer);
+    let (sink, backlog) = begun?;
     let meter = Arc::<Meter>::default();
     let files = args.trace.iter().flat_map(|t| [t.clone(), log_beside(t)]).chain(pcap.clone()).collect();
     // a command, and what is printed, have the terminal to themselves
     let mut line = MeterLine::new(files, args.command.is_empty() && !args.print);
     let way = pipeline::Options {
-        trace: args.trace.clone(),
+        backlog,
         // whoever reads what is printed wants it now
         may_wait: !args.print,
         meter: line.is_shown().then(|| Arc::clone(&meter)),
@@ -134,18 +140,19 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     }
 }
 
-/// Begins the session, in a file that is the user's own.
-fn begin(trace: &Path, start: &SessionStart) -> anyhow::Result<SessionWriter> {
-    SessionWriter::begin(trace, start, clock::anchor()).map_err(|error| {
-        let foreign = nix::unistd::geteuid().is_root() && nix::unistd::access(folder_of(trace), AccessFlags::W_OK).is_err();
-        let error = anyhow::Error::from(error);
-        if foreign {
-            let folder = folder_of(trace).display();
-            return error.context(format!(
-                "{folder}: root without its capabilities may not write here; record with sudo as the folder's owner, or into a folder of root's"
-            ));
+/// Claims a trace that is the user's own, or will be.
+fn claim(trace: &Path) -> anyhow::Result<Claim> {
+    privilege::own_or_new(trace)?;
+    recover::before_writing(trace).map_err(|error| {
+        let folder = folder_of(trace);
+        let foreign = nix::unistd::geteuid().is_root() && nix::unistd::access(folder, AccessFlags::W_OK).is_err();
+        if !foreign {
+            return error;
         }
-        error
+        error.context(format!(
+            "{}: root without its capabilities may not write here; record with sudo as the folder's owner, or into a folder of root's",
+            folder.display()
+        ))
     })
 }
 

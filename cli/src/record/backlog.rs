@@ -7,12 +7,11 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tcpprobe_probes::{Cost, Losses, Records};
-use tcpprobe_trace::backlog::Owner;
 use tcpprobe_trace::clock::{Anchor, Segment};
 
 use super::backlog_file::{BacklogFile, Extent, give_back, read_records, remove};
@@ -125,7 +124,8 @@ impl State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    file: OnceLock<(Arc<File>, PathBuf)>,
+    /// The backlog's file, and its name.
+    file: Option<(Arc<File>, PathBuf)>,
 }
 
 impl Shared {
@@ -149,23 +149,16 @@ impl Gauge {
 
     /// Takes the file away, once everything is written and the session says so.
     pub(crate) fn remove_file(&self) {
-        if let Some((file, path)) = self.shared.file.get() {
+        if let Some((file, path)) = &self.shared.file {
             remove(file, path);
         }
     }
-}
-
-/// Where the file is made once it is needed, and for which session.
-pub(crate) struct Place {
-    pub(crate) path: PathBuf,
-    pub(crate) owner: Owner,
 }
 
 /// The end at which batches come in.
 pub(crate) struct In {
     shared: Arc<Shared>,
     /// `None`: what has no room in memory waits.
-    place: Option<Place>,
     file: Option<BacklogFile>,
     /// When the file last refused a batch.
     refused: Option<Instant>,
@@ -179,13 +172,13 @@ pub(crate) struct Out {
     shared: Arc<Shared>,
 }
 
-/// An empty backlog.
-pub(crate) fn backlog(place: Option<Place>) -> (In, Out) {
-    let shared = Arc::<Shared>::default();
+/// An empty backlog, and the file that it has.
+pub(crate) fn backlog(file: Option<BacklogFile>) -> (In, Out) {
+    let named = file.as_ref().map(|f| (Arc::clone(f.file()), f.path().to_owned()));
+    let shared = Arc::new(Shared { file: named, ..Shared::default() });
     let into = In {
         shared: Arc::clone(&shared),
-        place,
-        file: None,
+        file,
         refused: None,
         in_memory: IN_MEMORY,
         in_memory_for: IN_MEMORY_FOR,
@@ -241,7 +234,7 @@ impl In {
         if self.refused.is_some_and(|when| when.elapsed() < self.in_memory_for) {
             return;
         }
-        let Some(path) = self.place.as_ref().map(|place| place.path.clone()) else { return };
+        let Some(path) = self.file.as_ref().map(|file| file.path().to_owned()) else { return };
         // all at once: what is younger must not be taken before what is on its way into the file
         let mut state = self.shared.state();
         let mut batches = std::mem::take(&mut state.memory);
@@ -276,15 +269,7 @@ impl In {
         batches: &mut VecDeque<Batch>,
         context: impl FnOnce() -> Vec<u8>,
     ) -> std::io::Result<()> {
-        let file = match (&mut self.file, &self.place) {
-            (Some(file), _) => file,
-            (none, Some(place)) => {
-                let file = BacklogFile::create(&place.path, &place.owner)?;
-                let _ = self.shared.file.set((Arc::clone(file.file()), place.path.clone()));
-                none.insert(file)
-            }
-            (None, None) => return Ok(()),
-        };
+        let Some(file) = &mut self.file else { return Ok(()) };
         let is_free = {
             let state = self.shared.state();
             state.spilled.is_empty() && state.taken.is_empty()
@@ -393,7 +378,7 @@ impl Out {
     }
 
     fn read(&self, extent: &Extent, mut bytes: Vec<u8>) -> anyhow::Result<Taken> {
-        let (file, _) = self.shared.file.get().context("samples were kept in no file")?;
+        let (file, _) = self.shared.file.as_ref().context("samples were kept in no file")?;
         read_records(file, extent, &mut bytes).context("cannot read back samples that waited to be written")?;
         Ok(Taken { records: Arc::new(Records::from_bytes(bytes)), after: extent.after })
     }
@@ -421,7 +406,7 @@ impl Out {
                 state.keep(records);
             }
         }
-        let (Some((file, _)), Some(taken)) = (self.shared.file.get(), taken) else { return };
+        let (Some((file, _)), Some(taken)) = (&self.shared.file, taken) else { return };
         // a batch that came into the file since is told of with the next commit
         let written: Vec<Extent> = state.taken.iter().filter(|extent| extent.number < taken).copied().collect();
         drop(state);
@@ -441,6 +426,7 @@ impl Drop for Out {
 mod tests {
     use super::*;
     use crate::record::backlog_file::beside;
+    use tcpprobe_trace::backlog::Owner;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -453,15 +439,16 @@ mod tests {
     }
 
     /// One whose memory holds so many batches, and so long.
-    fn backlog_of(place: Option<Place>, in_memory: usize, in_memory_for: Duration) -> (In, Out) {
-        let (mut into, out) = backlog(place);
+    fn backlog_of(file: Option<BacklogFile>, in_memory: usize, in_memory_for: Duration) -> (In, Out) {
+        let (mut into, out) = backlog(file);
         (into.in_memory, into.in_memory_for) = (in_memory, in_memory_for);
         (into, out)
     }
 
-    fn place(folder: &tempfile::TempDir) -> Option<Place> {
-        let owner = Owner { session_id: 1, started_ns: 2, mono_base_ns: 3, real_base_ns: 4 };
-        Some(Place { path: beside(&folder.path().join("trace.db")), owner })
+    fn file(folder: &tempfile::TempDir) -> Option<BacklogFile> {
+        let mut file = BacklogFile::create(&beside(&folder.path().join("trace.db"))).unwrap();
+        file.begin(&Owner { session_id: 1, started_ns: 2, mono_base_ns: 3, real_base_ns: 4 }).unwrap();
+        Some(file)
     }
 
     fn push(into: &mut In, number: u8) -> bool {
@@ -487,7 +474,7 @@ mod tests {
     #[test]
     fn what_has_no_room_in_memory_keeps_its_place_in_line() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut into, out) = backlog_of(place(&folder), 3, 60 * SECOND);
+        let (mut into, out) = backlog_of(file(&folder), 3, 60 * SECOND);
         for number in 0..5 {
             assert!(push(&mut into, number));
         }
@@ -504,16 +491,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_is_in_the_file_and_what_nobody_waits_for_makes_none() {
+    fn what_is_old_is_in_the_file_but_no_anchor_without_records() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut into, out) = backlog_of(place(&folder), IN_MEMORY, Duration::ZERO);
+        let (mut into, out) = backlog_of(file(&folder), IN_MEMORY, Duration::ZERO);
         assert!(into.push(Batch::new(Records::default(), batch(1, 0).after), Vec::new));
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "an anchor without records can wait");
+        let length = || std::fs::metadata(folder.path().join("trace.db-backlog")).unwrap().len();
+        let empty = length();
+        assert_eq!(out.shared.state().memory.len(), 1, "an anchor without records can wait");
         for number in 1..4 {
             assert!(push(&mut into, number));
             assert_eq!(out.shared.state().memory.len(), 0);
         }
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(length() > empty);
         assert_eq!(taken(&out, 3), [1, 2, 3]);
         into.gauge().remove_file();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -522,7 +511,7 @@ mod tests {
     #[test]
     fn the_file_s_room_is_used_again_only_when_all_is_committed() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut into, out) = backlog_of(place(&folder), IN_MEMORY, Duration::ZERO);
+        let (mut into, out) = backlog_of(file(&folder), IN_MEMORY, Duration::ZERO);
         let path = beside(&folder.path().join("trace.db"));
         let length = || std::fs::metadata(&path).unwrap().len();
         assert!(push(&mut into, 0));
@@ -539,15 +528,23 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_taken_leaves_the_samples_in_memory_and_none_waits_for_better_times() {
+    fn what_the_file_refuses_stays_in_memory_and_none_waits_for_better_times() {
         let folder = tempfile::tempdir().unwrap();
-        let path = beside(&folder.path().join("trace.db"));
-        std::fs::write(&path, "someone else's").unwrap();
-        let (mut into, out) = backlog_of(place(&folder), IN_MEMORY, Duration::ZERO);
+        let (mut into, out) = backlog_of(file(&folder), IN_MEMORY, Duration::ZERO);
         into.hold(true);
-        assert!(push(&mut into, 0));
+        // no file takes a batch that needs so much to be decoded
+        assert!(into.push(batch(0, 0), || vec![0; 1 << 20]));
         into.hold(true);
         assert_eq!(taken(&out, 1), [0]);
+    }
+
+    #[test]
+    fn only_its_own_file_is_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let (into, _out) = backlog_of(file(&folder), IN_MEMORY, Duration::ZERO);
+        let path = beside(&folder.path().join("trace.db"));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "someone else's").unwrap();
         into.gauge().remove_file();
         assert_eq!(std::fs::read(&path).unwrap(), b"someone else's");
     }
@@ -580,7 +577,7 @@ mod tests {
     #[test]
     fn what_the_writer_has_for_too_long_is_in_the_file_until_it_is_committed() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut into, out) = backlog_of(place(&folder), IN_MEMORY, 60 * SECOND);
+        let (mut into, out) = backlog_of(file(&folder), IN_MEMORY, 60 * SECOND);
         assert!(push(&mut into, 0));
         assert_eq!(taken(&out, 1), [0]);
         assert!(push(&mut into, 1));

@@ -127,9 +127,10 @@ fn body_checksum(context: &[u8], records: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// A recorder's own file. While it is open, it is locked.
+/// A recorder's own file. It is there for as long as the recorder is at work, and locked: by that a second one knows.
 pub(crate) struct BacklogFile {
     file: Arc<File>,
+    path: PathBuf,
     started_ns: i64,
     /// Where the next batch begins.
     end: u64,
@@ -137,15 +138,15 @@ pub(crate) struct BacklogFile {
 }
 
 impl BacklogFile {
-    /// Makes the file.
+    /// Makes the file, before it is known which session it is for.
     ///
     /// # Errors
     /// Those of the file system; above all, something of this name is there already.
-    pub(crate) fn create(path: &Path, owner: &Owner) -> io::Result<BacklogFile> {
+    pub(crate) fn create(path: &Path) -> io::Result<BacklogFile> {
         // with O_EXCL a symbolic link is something that is there already
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         let made = file.try_lock().map_err(io::Error::from).and_then(|()| {
-            file.write_all_at(&file_head(owner), 0)?;
+            file.write_all_at(&file_head(&NO_OWNER), 0)?;
             // between the making and the lock another process may have taken it for one that was left behind
             if is_at(&file, path) { Ok(()) } else { Err(io::Error::other("another process has taken the file away")) }
         });
@@ -153,7 +154,23 @@ impl BacklogFile {
             remove(&file, path);
             return Err(error);
         }
-        Ok(BacklogFile { file: Arc::new(file), started_ns: owner.started_ns, end: BLOCK_BYTES, next_number: 0 })
+        let (file, path) = (Arc::new(file), path.to_owned());
+        Ok(BacklogFile { file, path, started_ns: 0, end: BLOCK_BYTES, next_number: 0 })
+    }
+
+    /// Says whose records it will hold; before that it takes none that anyone would find.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn begin(&mut self, owner: &Owner) -> io::Result<()> {
+        self.file.write_all_at(&file_head(owner), 0)?;
+        self.started_ns = owner.started_ns;
+        Ok(())
+    }
+
+    /// Its name.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// For whoever reads batches back.
@@ -225,6 +242,9 @@ fn is_at(file: &File, path: &Path) -> bool {
     (open.dev(), open.ino()) == (named.dev(), named.ino())
 }
 
+/// Stands in the head until the session has begun; no session has this number.
+const NO_OWNER: Owner = Owner { session_id: 0, started_ns: 0, mono_base_ns: 0, real_base_ns: 0 };
+
 fn file_head(owner: &Owner) -> Vec<u8> {
     let mut head = FILE_MAGIC.to_vec();
     head.extend_from_slice(&FILE_VERSION.to_le_bytes());
@@ -238,6 +258,7 @@ fn file_head(owner: &Owner) -> Vec<u8> {
     head.extend_from_slice(&tool[..tool.len().min(TOOL_BYTES)]);
     head.resize(FILE_HEAD_BYTES, 0);
     head.extend_from_slice(&crc32fast::hash(&head).to_le_bytes());
+    head.extend_from_slice(&std::process::id().to_le_bytes());
     head.resize(BLOCK_BYTES as usize, 0);
     head
 }
@@ -277,8 +298,10 @@ pub(crate) enum Found {
 pub(crate) struct Leftover {
     file: File,
     path: PathBuf,
-    /// `None`: it was made, and nothing was written.
+    /// `None`: it was made, and its session had not begun.
     pub(crate) owner: Option<Owner>,
+    /// The process that made it, as it says itself: for words only, since a lock says whether it lives.
+    pub(crate) pid: Option<u32>,
 }
 
 impl Leftover {
@@ -295,6 +318,9 @@ impl Leftover {
             Err(e) if e.raw_os_error() == Some(Errno::ELOOP as i32) => return Err(Unusable::Foreign(name)),
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 let bytes = std::fs::symlink_metadata(&path).map_or(0, |m| m.len());
+                if bytes <= BLOCK_BYTES {
+                    return Ok(Found::Nothing);
+                }
                 return Err(Unusable::Forbidden { path: name, bytes });
             }
             Err(cause) => return Err(io(cause)),
@@ -317,12 +343,18 @@ impl Leftover {
             return Ok(Found::Nothing);
         }
         let owner = owner_of(&file, &name)?;
-        let leftover = Leftover { file, path, owner };
+        let pid = pid_of(&file);
+        let leftover = Leftover { file, path, owner, pid };
         Ok(if in_use { Found::InUse(leftover) } else { Found::Left(leftover) })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Does nothing stand behind its head?
+    pub(crate) fn is_empty(&self) -> bool {
+        self.file.metadata().is_ok_and(|m| m.len() <= BLOCK_BYTES)
     }
 
     /// Bytes of records from a batch on, as far as heads can be read.
@@ -391,12 +423,16 @@ fn owner_of(file: &File, name: &str) -> Result<Option<Owner>, Unusable> {
         return Err(Unusable::OtherVersion { path: name.into(), tool: tool.collect() });
     }
     let number = |at| u64_at(&head, at) as i64;
-    Ok(Some(Owner {
-        session_id: number(32),
-        started_ns: number(40),
-        mono_base_ns: number(48),
-        real_base_ns: number(56),
-    }))
+    let owner =
+        Owner { session_id: number(32), started_ns: number(40), mono_base_ns: number(48), real_base_ns: number(56) };
+    Ok((owner != NO_OWNER).then_some(owner))
+}
+
+/// `None`: it does not say.
+fn pid_of(file: &File) -> Option<u32> {
+    let mut pid = [0; 4];
+    file.read_exact_at(&mut pid, FILE_HEAD_BYTES as u64 + 4).ok()?;
+    Some(u32::from_le_bytes(pid)).filter(|&pid| pid > 0)
 }
 
 /// Goes through the batches of a file.

@@ -5,7 +5,6 @@
 //! came in its last second at most. Where the disk has no room for it the drain waits, the ring fills, and the kernel
 //! counts what it drops: every loss is counted in one place.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -16,8 +15,8 @@ use tcpprobe_probes::{Cost, Decoder, Losses, Records, Sampler, clock};
 use tcpprobe_replay::live::{self, LiveCapture};
 use tcpprobe_trace::writer::{SessionEnd, Totals};
 
-use super::backlog::{BATCH_BYTES, Batch, Gauge, In, Last, Next, Out, Place, Taken, backlog};
-use super::backlog_file::beside;
+use super::backlog::{BATCH_BYTES, Batch, Gauge, In, Last, Next, Out, Taken, backlog};
+use super::backlog_file::BacklogFile;
 use super::meter::{Meter, Metered};
 use super::sink::Sink;
 
@@ -47,8 +46,8 @@ pub(crate) struct Report {
 
 /// How samples get from the ring into the trace.
 pub(crate) struct Options {
-    /// Trace beside which those are that wait longer than a moment.
-    pub(crate) trace: Option<PathBuf>,
+    /// Where those are that wait longer than a moment; none where there is no trace.
+    pub(crate) backlog: Option<BacklogFile>,
     /// Whether writing them may wait until there are fewer.
     pub(crate) may_wait: bool,
     /// Counts what passes by, where someone wants to know.
@@ -83,8 +82,7 @@ impl Running {
             })
             .transpose()?;
         let session_id = sink.session_id();
-        let place = options.trace.zip(sink.owner()).map(|(trace, owner)| Place { path: beside(&trace), owner });
-        let (to_writer, from_drain) = backlog(place);
+        let (to_writer, from_drain) = backlog(options.backlog);
         let decoder = sampler.decoder();
         let waiting = to_writer.gauge();
         let pace = Pace::new(options.may_wait);
@@ -320,6 +318,8 @@ mod tests {
     mod killed;
 
     use super::*;
+    use crate::record::backlog_file::beside;
+    use crate::record::recover::before_writing;
     use std::path::Path;
 
     use rusqlite::Connection;
@@ -486,8 +486,8 @@ mod tests {
     fn record(flood: Flood, trace: &Path) -> Losses {
         let writer = SessionWriter::begin(trace, &SessionStart::default(), clock::anchor()).unwrap();
         let sink = Sink::new(Some(writer), None);
-        let place = sink.owner().map(|owner| Place { path: beside(trace), owner });
-        let (to_writer, from_drain) = backlog(place);
+        let file = sink.owner().map(|owner| before_writing(trace).unwrap().begin(&owner).unwrap());
+        let (to_writer, from_drain) = backlog(file);
         let waiting = to_writer.gauge();
         let over = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&over);

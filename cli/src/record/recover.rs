@@ -12,6 +12,7 @@ use tcpprobe_trace::backlog::{Owner, Standing, standing};
 use tcpprobe_trace::writer::SessionWriter;
 
 use super::backlog_file::{Found, Leftover, beside};
+use super::claim::{Claim, in_use};
 use super::sink::Sink;
 use crate::words::{counted, error, say};
 
@@ -29,7 +30,7 @@ enum Beside {
     InUse(u64),
 }
 
-/// Before a trace is read, joined or imported into: recovers what there is. Whatever is wrong with a backlog is said, and
+/// Before a trace is read or joined: recovers what there is. Whatever is wrong with a backlog is said, and
 /// no reason not to go on. Returns how many bytes of records a recorder at work has not written yet.
 pub(crate) fn before_reading(trace: &Path) -> u64 {
     // what is not there has its own error
@@ -46,14 +47,11 @@ pub(crate) fn before_reading(trace: &Path) -> u64 {
     }
 }
 
-/// Before a recording begins: its own backlog must find its name free.
-pub(crate) fn before_recording(trace: &Path) -> anyhow::Result<()> {
+/// Before a recording or an import: recovers what there is, and keeps others that write samples away from the trace.
+pub(crate) fn before_writing(trace: &Path) -> anyhow::Result<Claim> {
     match recover(trace)? {
-        Beside::Nothing => Ok(()),
-        Beside::InUse(_) => bail!(
-            "{}: another recorder is at work on this trace, or what one left behind is being written; name another file, or wait for its end",
-            trace.display()
-        ),
+        Beside::Nothing => Claim::of(trace),
+        Beside::InUse(_) => bail!(in_use(trace)),
     }
 }
 
@@ -63,11 +61,13 @@ fn recover(trace: &Path) -> anyhow::Result<Beside> {
         Found::InUse(left) => (left, true),
         Found::Left(left) => (left, false),
     };
-    let Some(owner) = left.owner else {
-        if !is_live {
+    let owner = match left.owner {
+        Some(owner) if is_live || !left.is_empty() => owner,
+        _ if is_live => return Ok(Beside::InUse(0)),
+        _ => {
             left.remove();
+            return Ok(Beside::Nothing);
         }
-        return Ok(if is_live { Beside::InUse(0) } else { Beside::Nothing });
     };
     let unusable = || format!("{}: records that a recorder left behind stay there", left.path().display());
     let stands = standing_now(trace, &owner).with_context(unusable)?;

@@ -15,9 +15,15 @@ fn trace(folder: &tempfile::TempDir) -> (PathBuf, PathBuf) {
     (trace, path)
 }
 
+fn created(path: &Path) -> BacklogFile {
+    let mut file = BacklogFile::create(path).unwrap();
+    file.begin(&OWNER).unwrap();
+    file
+}
+
 /// A file of so many small batches, whose recorder is gone.
 fn written(path: &Path, batches: u64) -> Vec<Extent> {
-    let mut file = BacklogFile::create(path, &OWNER).unwrap();
+    let mut file = created(path);
     let append = |n: u64| file.append(b"context", &[n as u8 + 1; 50], after(n)).unwrap();
     (0..batches).map(append).collect()
 }
@@ -76,7 +82,12 @@ fn a_link_to_a_trace_has_the_backlog_of_the_trace() {
 fn a_file_is_its_recorder_s_until_that_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let (trace, path) = trace(&folder);
-    let mut file = BacklogFile::create(&path, &OWNER).unwrap();
+    let mut file = BacklogFile::create(&path).unwrap();
+    let pid = Some(std::process::id());
+    let is_mine = |left: &Leftover| left.owner.is_none() && left.is_empty() && left.pid == pid;
+    assert!(matches!(Leftover::find(&trace).unwrap(), Found::InUse(left) if is_mine(&left)));
+    assert!(BacklogFile::create(&path).is_err(), "one recorder at a time");
+    file.begin(&OWNER).unwrap();
     file.append(b"context", &[1; 50], after(0)).unwrap();
     assert!(matches!(Leftover::find(&trace).unwrap(), Found::InUse(left) if left.waiting_bytes(0) == 50));
     drop(file);
@@ -145,22 +156,22 @@ fn what_has_the_name_already_is_neither_overwritten_nor_followed() {
     std::fs::write(&target, "precious").unwrap();
 
     std::os::unix::fs::symlink(&target, &path).unwrap();
-    assert!(BacklogFile::create(&path, &OWNER).is_err());
+    assert!(BacklogFile::create(&path).is_err());
     assert!(is_foreign(&trace));
     std::fs::remove_file(&path).unwrap();
 
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert!(BacklogFile::create(&path, &OWNER).is_err());
+    assert!(BacklogFile::create(&path).is_err());
     assert!(is_foreign(&trace), "and nobody waits for the pipe's other end");
     std::fs::remove_file(&path).unwrap();
 
     std::fs::create_dir(&path).unwrap();
-    assert!(BacklogFile::create(&path, &OWNER).is_err());
+    assert!(BacklogFile::create(&path).is_err());
     assert!(is_foreign(&trace));
     std::fs::remove_dir(&path).unwrap();
 
     std::fs::hard_link(&target, &path).unwrap();
-    assert!(BacklogFile::create(&path, &OWNER).is_err());
+    assert!(BacklogFile::create(&path).is_err());
     assert!(is_foreign(&trace));
     assert_eq!(std::fs::read(&target).unwrap(), b"precious");
 }
@@ -169,7 +180,7 @@ fn what_has_the_name_already_is_neither_overwritten_nor_followed() {
 fn what_is_given_back_is_passed_over() {
     let folder = tempfile::tempdir().unwrap();
     let (trace, path) = trace(&folder);
-    let mut file = BacklogFile::create(&path, &OWNER).unwrap();
+    let mut file = created(&path);
     let large = vec![1; 1 << 20];
     let extents: Vec<Extent> = (0..3).map(|n| file.append(b"context", &large, after(n)).unwrap()).collect();
     let blocks = || std::fs::metadata(&path).unwrap().blocks();
@@ -206,7 +217,7 @@ fn sizes_that_cannot_be_and_numbers_that_go_back_are_refused_before_anything_is_
 
     let folder = tempfile::tempdir().unwrap();
     let (trace, path) = trace(&folder);
-    let mut file = BacklogFile::create(&path, &OWNER).unwrap();
+    let mut file = created(&path);
     for number in [7, 7, 3, 8] {
         file.next_number = number;
         file.append(b"context", &[number as u8; 50], after(number)).unwrap();

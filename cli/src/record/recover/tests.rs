@@ -59,7 +59,8 @@ struct Recorder {
 impl Recorder {
     fn begin(trace: &Path) -> Recorder {
         let writer = SessionWriter::begin(trace, &SessionStart::default(), anchor(START_NS)).unwrap();
-        let file = BacklogFile::create(&beside(trace), &writer.owner()).unwrap();
+        let mut file = BacklogFile::create(&beside(trace)).unwrap();
+        file.begin(&writer.owner()).unwrap();
         let sink = Sink::new(Some(writer), None);
         Recorder { sink, file, decoder: Decoder::of_synthetic(), now_ns: START_NS }
     }
@@ -113,7 +114,7 @@ fn what_a_killed_recorder_left_is_added_to_its_session() {
     recorder.waits(&[], &range(5, 8));
     recorder.waits(&[2], &[sample(1, 8), sample(2, 1)]);
     assert!(before_reading(&trace) > 0, "it is alive");
-    assert!(before_recording(&trace).is_err());
+    assert!(before_writing(&trace).is_err());
     assert_eq!(numbers(&trace, SERIALS).len(), 4);
     drop(recorder);
     assert_eq!(before_reading(&trace), 0);
@@ -128,7 +129,7 @@ fn what_a_killed_recorder_left_is_added_to_its_session() {
     assert_eq!(left, ["trace.db"], "neither backlog nor log");
     let report = tcpprobe_trace::verify::verify(&trace, &mut |v| panic!("{v:?}")).unwrap();
     assert_eq!(report.violated(), 0);
-    before_recording(&trace).unwrap();
+    drop(before_writing(&trace).unwrap());
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn a_last_batch_that_was_not_written_to_its_end_is_no_damage() {
     let file = std::fs::OpenOptions::new().write(true).open(beside(&trace)).unwrap();
     file.set_len(file.metadata().unwrap().len() - 10).unwrap();
     drop(file);
-    before_recording(&trace).unwrap();
+    drop(before_writing(&trace).unwrap());
     assert_eq!(numbers(&trace, SERIALS), [1, 2, 3]);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
@@ -202,7 +203,7 @@ fn a_damaged_batch_costs_its_own_samples_and_the_file_is_kept() {
     let mut bytes = std::fs::read(beside(&trace)).unwrap();
     bytes[2 * 4096 + 300] ^= 1;
     std::fs::write(beside(&trace), &bytes).unwrap();
-    before_recording(&trace).unwrap();
+    drop(before_writing(&trace).unwrap());
     assert_eq!(numbers(&trace, SERIALS), [1, 2, 3, 6, 7]);
     assert_eq!(numbers(&trace, "SELECT sum(count) FROM losses WHERE after_serial = 3"), [2]);
     assert!(!beside(&trace).exists());
@@ -220,7 +221,7 @@ fn a_backlog_of_another_trace_stays_and_keeps_nobody_from_reading() {
     drop(writer);
     std::fs::rename(beside(&other), beside(&trace)).unwrap();
     assert_eq!(before_reading(&trace), 0);
-    let error = format!("{:#}", before_recording(&trace).unwrap_err());
+    let error = format!("{:#}", before_writing(&trace).err().unwrap());
     assert!(error.contains("trace.db-backlog") && error.contains("move it"), "{error}");
     assert!(beside(&trace).exists());
     assert_eq!(numbers(&trace, SERIALS), [0; 0]);
@@ -257,13 +258,30 @@ fn records_that_no_sampler_wrote_are_refused_and_counted() {
 }
 
 #[test]
+fn a_trace_has_one_recorder_at_a_time_and_the_second_hears_who_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = trace_in(&folder);
+    let claim = before_writing(&trace).unwrap();
+    let error = format!("{:#}", before_writing(&trace).err().unwrap());
+    assert!(error.contains(&format!("process {} writes samples into this trace", std::process::id())), "{error}");
+    before_writing(&folder.path().join("other.db")).unwrap();
+    let writer = SessionWriter::begin(&trace, &SessionStart::default(), anchor(START_NS)).unwrap();
+    let file = claim.begin(&writer.owner()).unwrap();
+    assert_eq!(before_reading(&trace), 0, "and nothing waits");
+    assert!(before_writing(&trace).is_err());
+    drop((writer, file));
+    before_writing(&trace).unwrap();
+    assert!(!beside(&trace).exists(), "a claim of which nothing came leaves nothing");
+}
+
+#[test]
 fn what_is_in_the_way_is_named_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let trace = trace_in(&folder);
     drop(SessionWriter::begin(&trace, &SessionStart::default(), anchor(START_NS)).unwrap());
     std::fs::write(beside(&trace), "notes of mine").unwrap();
     assert_eq!(before_reading(&trace), 0);
-    let error = format!("{:#}", before_recording(&trace).unwrap_err());
+    let error = format!("{:#}", before_writing(&trace).err().unwrap());
     assert!(error.contains("trace.db-backlog: not a backlog of tcpprobe") && error.contains("move"), "{error}");
     assert_eq!(std::fs::read(beside(&trace)).unwrap(), b"notes of mine");
 }

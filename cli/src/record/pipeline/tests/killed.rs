@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 
 use super::*;
-use crate::record::recover::{before_reading, before_recording};
+use crate::record::recover::before_reading;
 
 /// Says which trace the recorder writes, or has recovered.
 const RECORD: &str = "TCPPROBE_TEST_RECORD";
@@ -92,10 +92,11 @@ fn process_to_kill() {
     }
     let Some(trace) = std::env::var_os(RECORD) else { return };
     let trace = Path::new(&trace);
+    let claim = before_writing(trace).unwrap();
     let writer = SessionWriter::begin(trace, &SessionStart::default(), clock::anchor()).unwrap();
+    let file = claim.begin(&writer.owner()).unwrap();
     let sink = Sink::new(Some(writer), None);
-    let place = sink.owner().map(|owner| Place { path: beside(trace), owner });
-    let (to_writer, from_drain) = backlog(place);
+    let (to_writer, from_drain) = backlog(Some(file));
     let source = Bursts { flood: Flood::new(0, None, 0) };
     std::thread::spawn(move || drain(source, to_writer, Pace::new(true), &AtomicBool::new(false)));
     say_begun();
@@ -159,7 +160,6 @@ fn a_killed_recorder_loses_one_second_at_most_and_nothing_is_there_twice() {
         Duration::from_millis((seed >> 33) % below_ms)
     };
     for session_id in 1..=kills {
-        before_recording(&trace).unwrap();
         let after = Duration::from_millis(50) + random(3_000);
         let at_ns = killed(started(RECORD, &trace), after);
         // whoever recovers may be killed, too
