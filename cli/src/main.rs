@@ -15,6 +15,7 @@ mod output;
 mod plot;
 mod progress;
 mod record;
+mod report;
 mod show;
 mod sockets;
 mod sql;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Import(a) => import::run(&a),
         Command::Export(a) => export::run(&a),
         Command::Plot(a) => plot::run(&a),
+        Command::Report(a) => report::run(&a),
         Command::Verify(a) => verify::run(&a),
         Command::Check(a) => check::run(&a),
         Command::Generate(a) => generate::run(&a),
