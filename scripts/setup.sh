@@ -12,6 +12,7 @@ needs=(
     "iperf3 iperf3" "tcpdump tcpdump" "sqlite3 sqlite3" "python3 python3"
     "/usr/share/doc/python3-venv python3-venv"   # for what is not packaged: DuckDB
     "tshark tshark" "capinfos wireshark-common"      # read what is exported for Wireshark
+    "chromium chromium" "chromedriver chromium-driver"   # look at what is made for a browser
     # other kernels in emulated machines: scripts/vm.sh
     "qemu-system-x86_64 qemu-system-x86" "depmod kmod" "busybox busybox-static" "cpio cpio" "dash dash"
     "tmux tmux"                              # the live view in a terminal

@@ -37,6 +37,7 @@ pub(crate) enum Command {
     Import(ImportArgs),
     Export(ExportArgs),
     Plot(PlotArgs),
+    Report(ReportArgs),
     Verify(VerifyArgs),
     Check(CheckArgs),
     Generate(GenerateArgs),
@@ -296,13 +297,15 @@ pub(crate) struct ExportArgs {
 ///
 /// Segments, retransmissions, ACKs and windows as tcptrace and xplot show them; below them cwnd, ssthresh and bytes in
 /// flight, RTT, rates and ca_state. Shows packets where a capture was joined, else the samples alone. Several flows are
-/// drawn beside each other on the same axes. docs/plots.md says how to read it.
+/// drawn beside each other on the same axes. As HTML the graph is one to look into: zoom, pan, and what the sender's state
+/// was at a packet. docs/plots.md says how to read it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   tcpprobe plot trace.db --flow 3 -o flow.svg
   tcpprobe plot trace.db --flow 3 -o loss.png --x 1.2..1.5 --y 3M..3.4M
-  tcpprobe plot trace.db --flow 3 --flow 5 -o both.svg")]
+  tcpprobe plot trace.db --flow 3 --flow 5 -o both.svg
+  tcpprobe plot trace.db --flow 3 -o flow.html               for a browser; needs no network")]
 pub(crate) struct PlotArgs {
     /// The trace
     pub(crate) trace: PathBuf,
@@ -327,6 +330,33 @@ pub(crate) struct PlotArgs {
 pub(crate) enum PlotFormat {
     Svg,
     Png,
+    /// A page for a browser
+    Html,
+}
+
+/// Make a page of a trace: sessions, flows, match quality, losses, and why each sender waited
+///
+/// One HTML file that needs a browser and no network. Flows are searched and sorted; a flow opens to its time-sequence
+/// graph, which zooms, pans and shows the sender's state at a packet, and to what the sender waited for, gap by gap.
+/// docs/report.md says how to read it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  tcpprobe report trace.db -o report.html
+  tcpprobe report trace.db -o report.html --graphs 200         more flows with graphs, each of fewer points
+  tcpprobe report trace.db -o report.html --flow 3 --flow 5    graphs of these")]
+pub(crate) struct ReportArgs {
+    /// The trace
+    pub(crate) trace: PathBuf,
+    /// Output file, which must not exist; - is standard output
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// A flow with a graph, as `tcpprobe show` numbers them; may be repeated [default: those that sent most]
+    #[arg(long = "flow", value_name = "N", conflicts_with = "graphs")]
+    pub(crate) flows: Vec<i64>,
+    /// How many flows have a graph; the others are listed
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(0..=2000))]
+    pub(crate) graphs: u16,
 }
 
 /// A range of an axis; `None`: open.

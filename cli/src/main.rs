@@ -17,6 +17,7 @@ mod plot;
 mod privilege;
 mod progress;
 mod record;
+mod report;
 mod show;
 mod sockets;
 mod sql;
@@ -58,6 +59,7 @@ fn run(command: Command) -> Outcome {
         Command::Import(a) => import::run(&a),
         Command::Export(a) => export::run(&a),
         Command::Plot(a) => plot::run(&a),
+        Command::Report(a) => report::run(&a),
         Command::Verify(a) => verify::run(&a),
         Command::Check(a) => check::run(&a),
         Command::Generate(a) => generate::run(&a),

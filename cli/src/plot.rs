@@ -1,4 +1,4 @@
-//! `tcpprobe plot`: the time-sequence graph of flows as a picture.
+//! `tcpprobe plot`: the time-sequence graph of flows, as a picture or a page.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,9 +7,11 @@ use anyhow::bail;
 use tcpprobe_trace::query::Query;
 use tcpprobe_view::picture::{Format, View, draw};
 use tcpprobe_view::read::{Span, series};
+use tcpprobe_view::report::graphs;
 
 use crate::args::{PlotArgs, PlotFormat, Range};
 use crate::record::recover::before_reading;
+use crate::report::say_left_out;
 use crate::words::say;
 use crate::{Outcome, output};
 
@@ -24,6 +26,15 @@ pub(crate) fn run(args: &PlotArgs) -> Outcome {
     let view = View { x_s: ends(args.x), y_bytes: ends(args.y) };
     let ns = |seconds: Option<f64>| seconds.map(|s| (s * 1e9) as i64);
     let span = Span { from_ns: ns(view.x_s.0), to_ns: ns(view.x_s.1) };
+    let format = match format {
+        PlotFormat::Svg => Format::Svg,
+        PlotFormat::Png => Format::Png,
+        PlotFormat::Html => {
+            let written = output::write(&args.output, |out| Ok(graphs(&query, &args.flows, &view, span, out)?))?;
+            say_left_out(&written);
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     output::write(&args.output, |out| {
         let mut flows = Vec::new();
         for &flow in &args.flows {
@@ -33,11 +44,7 @@ pub(crate) fn run(args: &PlotArgs) -> Outcome {
             }
             flows.push(series);
         }
-        let picture = match format {
-            PlotFormat::Svg => draw(&flows, &view, Format::Svg)?,
-            PlotFormat::Png => draw(&flows, &view, Format::Png)?,
-        };
-        Ok(out.write_all(&picture)?)
+        Ok(out.write_all(&draw(&flows, &view, format)?)?)
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -46,8 +53,9 @@ fn by_name(output: &Path) -> anyhow::Result<PlotFormat> {
     match output.extension().and_then(|e| e.to_str()) {
         Some("svg") => Ok(PlotFormat::Svg),
         Some("png") => Ok(PlotFormat::Png),
+        Some("html") => Ok(PlotFormat::Html),
         _ => bail!(
-            "{}: no format of a picture by its name; end it with .svg or .png, or give --format",
+            "{}: no format of a picture by its name; end it with .svg, .png or .html, or give --format",
             output.display()
         ),
     }

@@ -98,7 +98,7 @@ fn what_cannot_be_drawn_is_said() {
     let folder = recorded(false);
     for (arguments, word) in [
         (&["--flow", "99", "-o", "a.svg"][..], "no flow 99"),
-        (&["--flow", "1", "-o", "a.gif"], ".svg or .png"),
+        (&["--flow", "1", "-o", "a.gif"], ".svg, .png or .html"),
         (&["--flow", "1", "-o", "-"], "--format"),
     ] {
         let said = tcpprobe(folder.path(), &[&["plot", "trace.db"], arguments].concat()).expect_code(1).unwrap().stderr;
