@@ -122,6 +122,24 @@ fn a_statement_reads_this_trace_within_bounds_and_nothing_else() {
 }
 
 #[test]
+fn a_trace_without_one_of_its_tables_is_damaged_and_says_which() {
+    for (object, sql) in [
+        ("table `sessions`", "PRAGMA foreign_keys = OFF; DROP TABLE sessions"),
+        ("view `samples`", "DROP VIEW samples"),
+    ] {
+        let (_dir, path) = trace_after(sql);
+        for opened in openings(&path) {
+            let said = opened.unwrap_err().to_string();
+            assert!(said.contains("theirs.db: damaged trace") && said.contains(object), "{said}");
+        }
+    }
+    let (_dir, path) = trace_after("DROP VIEW flow_summary");
+    for opened in openings(&path) {
+        opened.unwrap();
+    }
+}
+
+#[test]
 fn damage_is_the_file_s_fault_and_not_the_statement_s() {
     let (_dir, path) = trace_after("");
     let root: i64 = Connection::open(&path)
