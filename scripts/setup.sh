@@ -16,7 +16,7 @@ needs=(
     # other kernels in emulated machines: scripts/vm.sh
     "qemu-system-x86_64 qemu-system-x86" "depmod kmod" "busybox busybox-static" "cpio cpio" "dash dash"
     "tmux tmux"                              # the live view in a terminal
-    "xz xz-utils" "zstd zstd" "setcap libcap2-bin" "setpriv util-linux" "script bsdutils"
+    "xz xz-utils" "zstd zstd" "setcap libcap2-bin" "setpriv util-linux" "prlimit util-linux" "script bsdutils"
 )
 
 # Tools of the network stand in sbin, which is not in every user's PATH.

@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 
-use crate::schema::{SCHEMA_VERSION, backlog, create};
+use crate::schema::{READY, SCHEMA_VERSION, backlog, create};
 use crate::store::failed;
 use crate::{Error, Result};
 
@@ -79,16 +79,29 @@ fn ours() -> rusqlite::Result<&'static BTreeMap<String, Entry>> {
     Ok(OURS.get_or_init(|| made))
 }
 
-/// Refuses a trace of this version in whose schema something of ours was replaced, or would run by itself.
+/// Refuses a trace in whose schema something of ours is missing, was replaced, or would run by itself.
 pub(crate) fn check(db: &Connection, path: &Path, version: i64) -> Result<()> {
     let ours = ours().map_err(failed(path, "cannot make the schema to compare with"))?;
-    for entry in entries(db).map_err(failed(path, "cannot read the schema"))? {
+    let found = entries(db).map_err(failed(path, "cannot read the schema"))?;
+    let is_there = |name: &str| found.iter().any(|entry| entry.name == name);
+    // those of older versions are fewer
+    let missing = ours.values().find(|own| version == SCHEMA_VERSION && is_needed(own) && !is_there(&own.name));
+    if let Some(Entry { kind, name, .. }) = missing {
+        return Err(Error::Damaged { path: path.to_owned(), what: format!("there is no {kind} `{name}`") });
+    }
+    for entry in found {
         if let Some(why) = fault(&entry, ours, version) {
             let Entry { kind, name, .. } = entry;
             return Err(Error::ForeignSchema { path: path.to_owned(), object: format!("{kind} `{name}`"), why });
         }
     }
     Ok(())
+}
+
+/// Is it in every trace of this version? A backlog's tables come and go, and nothing but the user's own statement asks
+/// the ready queries.
+fn is_needed(own: &Entry) -> bool {
+    !own.name.starts_with("backlog_") && READY.iter().all(|ready| ready.view != own.name)
 }
 
 /// Why an entry of the schema is refused.

@@ -6,7 +6,7 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, Statement};
 
-use crate::store::open_read;
+use crate::store::{failed, open_read};
 use crate::{Error, Result};
 
 /// A value of a result.
@@ -51,7 +51,7 @@ impl Query {
 
     /// Runs one statement and hands over each row; returns how many there were.
     pub fn rows(&self, sql: &str, mut row: impl FnMut(&[Value]) -> std::io::Result<()>) -> Result<u64> {
-        let err = |e: rusqlite::Error| Error::Sql(said(&e));
+        let err = |e: rusqlite::Error| self.error(e);
         let mut statement = self.prepare(sql)?;
         let columns = statement.column_count();
         let mut rows = statement.query([]).map_err(err)?;
@@ -65,11 +65,22 @@ impl Query {
     }
 
     fn prepare(&self, sql: &str) -> Result<Statement<'_>> {
-        let statement = self.db.prepare(sql).map_err(|e| Error::Sql(said(&e)))?;
+        let statement = self.db.prepare(sql).map_err(|e| self.error(e))?;
         if statement.column_count() == 0 {
             return Err(Error::Sql("this statement gives no rows".into()));
         }
         Ok(statement)
+    }
+
+    /// The statement's fault, or the file's.
+    fn error(&self, cause: rusqlite::Error) -> Error {
+        use rusqlite::ErrorCode::{CannotOpen, DatabaseBusy, DatabaseCorrupt, NotADatabase, SystemIoFailure};
+        match cause.sqlite_error_code() {
+            Some(CannotOpen | DatabaseBusy | DatabaseCorrupt | NotADatabase | SystemIoFailure) => {
+                failed(&self.path, "cannot read")(cause)
+            }
+            _ => Error::Sql(said(&cause)),
+        }
     }
 
     /// Runs one statement and keeps all of its rows: for results that are known to be small.

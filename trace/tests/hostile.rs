@@ -120,3 +120,36 @@ fn a_statement_reads_this_trace_within_bounds_and_nothing_else() {
     }
     assert!(query.all(&vec!["SELECT 1"; 101].join(" UNION ALL ")).is_err());
 }
+
+#[test]
+fn a_trace_without_one_of_its_tables_is_damaged_and_says_which() {
+    for (object, sql) in [
+        ("table `sessions`", "PRAGMA foreign_keys = OFF; DROP TABLE sessions"),
+        ("view `samples`", "DROP VIEW samples"),
+    ] {
+        let (_dir, path) = trace_after(sql);
+        for opened in openings(&path) {
+            let said = opened.unwrap_err().to_string();
+            assert!(said.contains("theirs.db: damaged trace") && said.contains(object), "{said}");
+        }
+    }
+    let (_dir, path) = trace_after("DROP VIEW flow_summary");
+    for opened in openings(&path) {
+        opened.unwrap();
+    }
+}
+
+#[test]
+fn damage_is_the_file_s_fault_and_not_the_statement_s() {
+    let (_dir, path) = trace_after("");
+    let root: i64 = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'sessions'", [], |r| r.get(0))
+        .unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let page = (usize::try_from(root).unwrap() - 1) * 4096;
+    bytes[page..page + 4096].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    let said = Query::open(&path).unwrap().all("SELECT * FROM sessions").unwrap_err().to_string();
+    assert!(said.contains("theirs.db: cannot read: ") && said.contains("malformed"), "{said}");
+}
