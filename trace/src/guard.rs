@@ -33,6 +33,9 @@ const LIMITS: [(Limit, i32); 7] = [
     (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1_000),
 ];
 
+/// Steps of SQLite's machine in which a schema must be read, ten or so for an entry: ours takes less than two thousand.
+const SCHEMA_STEPS: u32 = 100_000;
+
 /// Words that bring an expression, or a function to be called, into a table or an index.
 const WORDS_OF_EXPRESSIONS: [&str; 8] = ["as", "check", "collate", "default", "generated", "using", "virtual", "where"];
 
@@ -48,6 +51,31 @@ pub(crate) fn restrain(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "trusted_schema", false)?;
     // a damaged page is found when it is read, and not by what it leads to
     db.pragma_update(None, "cell_size_check", true)
+}
+
+/// Reads the schema, which SQLite does in quadratic time: one that is thousands of times ours is given up.
+pub(crate) fn within_steps<T>(
+    db: &mut Connection,
+    path: &Path,
+    read: impl FnOnce(&Connection) -> Result<T>,
+) -> Result<T> {
+    let mut thousands = 0;
+    let is_over = move || {
+        thousands += 1;
+        thousands > SCHEMA_STEPS / 1_000
+    };
+    let err = failed(path, "cannot bound the schema");
+    db.progress_handler(1_000, Some(is_over)).map_err(&err)?;
+    let read = read(db);
+    db.progress_handler(0, None::<fn() -> bool>).map_err(&err)?;
+    match read {
+        Err(Error::Sqlite { cause, .. })
+            if cause.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) =>
+        {
+            Err(Error::Damaged { path: path.to_owned(), what: "its schema has far too many entries".into() })
+        }
+        read => read,
+    }
 }
 
 /// An entry of `sqlite_schema`.

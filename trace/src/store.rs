@@ -33,14 +33,10 @@ pub fn upgrade(path: &Path) -> Result<()> {
 /// first, which a connection that only reads cannot do.
 pub(crate) fn open_read(path: &Path) -> Result<Connection> {
     exists(path)?;
-    let read = || -> Result<(Connection, i64)> {
-        let db = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let version = version(&db, path)?;
-        Ok((db, version))
-    };
+    let read = || connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
     let opened = match read() {
         Err(e) if is_half_written(&e) => {
-            version(&connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, path)?;
+            connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             read()
         }
         other => other,
@@ -56,18 +52,20 @@ fn is_half_written(error: &Error) -> bool {
     e.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK
 }
 
-fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
+/// Opens a file that must be a trace; with its version.
+fn connect(path: &Path, mode: OpenFlags) -> Result<(Connection, i64)> {
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(failed(path, "cannot open"))?;
+    let mut db = Connection::open_with_flags(path, flags).map_err(failed(path, "cannot open"))?;
     prepare(&db, path)?;
-    Ok(db)
+    let version = guard::within_steps(&mut db, path, |db| version(db, path))?;
+    Ok((db, version))
 }
 
 /// Opens an existing trace for writing, and brings an older one up to the present schema.
 pub(crate) fn open_write(path: &Path) -> Result<Connection> {
     exists(path)?;
-    let db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    if version(&db, path)? < SCHEMA_VERSION {
+    let (db, found) = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    if found < SCHEMA_VERSION {
         migrate(&db, path)?;
     }
     Ok(db)

@@ -153,3 +153,15 @@ fn damage_is_the_file_s_fault_and_not_the_statement_s() {
     let said = Query::open(&path).unwrap().all("SELECT * FROM sessions").unwrap_err().to_string();
     assert!(said.contains("theirs.db: cannot read: ") && said.contains("malformed"), "{said}");
 }
+
+#[test]
+fn a_schema_without_end_is_given_up() {
+    let (_dir, path) = trace_after(
+        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA writable_schema = 1; BEGIN;
+         WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 20000)
+         INSERT INTO sqlite_schema SELECT 'view', 'v' || n, 'v' || n, 0, 'CREATE VIEW v' || n || ' AS SELECT 1' FROM c;
+         COMMIT",
+    );
+    let said = TraceReader::open(&path).err().unwrap().to_string();
+    assert!(said.contains("theirs.db: damaged trace: its schema"), "{said}");
+}
