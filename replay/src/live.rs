@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::setsockopt;
-use pcap::{Active, Capture, Linktype, Precision};
+use pcap::{Active, Capture, Linktype, PacketHeader, Precision};
+
+use crate::anonymize::{Anonymizer, Key};
+use crate::packet::LinkType;
 
 /// What to capture.
 #[derive(Clone, Debug)]
@@ -73,6 +76,8 @@ pub struct Stats {
     pub packets: u64,
     /// Dropped by the kernel's buffer or by the interface.
     pub dropped: u64,
+    /// Not written, for what would be left of them says whose they are.
+    pub left_out: u64,
 }
 
 /// The kernel hands over a block of packets when it is full, or after this time.
@@ -89,6 +94,7 @@ pub struct LiveCapture {
     capture: Capture<Active>,
     file: pcap::Savefile,
     interface: String,
+    anonymizer: Option<Anonymizer>,
 }
 
 /// The capture filter that lets through what the sampler's filter lets through: TCP, any of the ports, any of the
@@ -149,7 +155,7 @@ impl Device {
             err("cannot write the capture file")(cause)
         });
         let file = opened?;
-        Ok(LiveCapture { capture, file, interface })
+        Ok(LiveCapture { capture, file, interface, anonymizer: None })
     }
 }
 
@@ -172,6 +178,11 @@ fn open_here(options: &Options) -> Result<Device, Error> {
 }
 
 impl LiveCapture {
+    /// Writes packets with rewritten addresses and without payload; see [`Anonymizer::frame`].
+    pub fn anonymize(self, key: Key) -> LiveCapture {
+        LiveCapture { anonymizer: Some(Anonymizer::new(key)), ..self }
+    }
+
     /// Writes packets until `stop` is set and the kernel's buffer is empty. `written` says how many, meanwhile.
     pub fn run(mut self, stop: &AtomicBool, written: &AtomicU64) -> Result<Stats, Error> {
         let mut stats = Stats::default();
@@ -205,9 +216,21 @@ impl LiveCapture {
 
     /// Writes what is waiting, up to a bound; says whether there was nothing.
     fn write_waiting(&mut self, stats: &mut Stats) -> Result<bool, Error> {
+        let link = u32::try_from(self.capture.get_datalink().0).map_or(LinkType(u32::MAX), LinkType);
+        let mut rewritten = Vec::new();
         for taken in 0..4096 {
             match self.capture.next_packet() {
-                Ok(packet) => self.file.write(&packet),
+                Ok(packet) => match &mut self.anonymizer {
+                    None => self.file.write(&packet),
+                    Some(anonymizer) => {
+                        if !anonymizer.frame(link, packet.data, &mut rewritten) {
+                            stats.left_out += 1;
+                            continue;
+                        }
+                        let caplen = u32::try_from(rewritten.len()).unwrap_or(packet.header.caplen);
+                        self.file.write(&pcap::Packet::new(&PacketHeader { caplen, ..*packet.header }, &rewritten));
+                    }
+                },
                 Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => return Ok(taken == 0),
                 Err(cause) => {
                     let interface = self.interface.clone();

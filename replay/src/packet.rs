@@ -3,6 +3,7 @@
 //! Pure functions from bytes to numbers; knows nothing of capture files, of samples or of flows. Tunnels are opened:
 //! a packet is the innermost segment, with the addresses of the IP header around it.
 
+pub(crate) mod anonymous;
 mod flags;
 mod ip;
 mod link;
