@@ -17,7 +17,7 @@ use nix::sys::socket::setsockopt;
 use pcap::{Active, Capture, Linktype, PacketHeader, Precision};
 
 use crate::anonymize::{Anonymizer, Key};
-use crate::packet::LinkType;
+use crate::packet::{LinkType, headers_bytes};
 
 /// What to capture.
 #[derive(Clone, Debug)]
@@ -28,8 +28,9 @@ pub struct Options {
     pub netns: Option<PathBuf>,
     /// Filter in the language of pcap-filter(7).
     pub filter: String,
-    /// Bytes kept of each packet.
-    pub snaplen: u32,
+    /// Bytes kept of each packet. `None`: the headers of TCP segments up to TCP's own, and of what is none, or has more of
+    /// them, [`HEADERS_BYTES`].
+    pub snaplen: Option<u32>,
     /// Bytes of the kernel's buffer.
     pub buffer_bytes: u32,
 }
@@ -69,6 +70,10 @@ pub enum Error {
     },
 }
 
+/// As many bytes as headers take: Ethernet with two VLAN tags (22), a VXLAN tunnel over IPv6 (40 + 8 + 8), Ethernet within it
+/// (14), IPv6 (40), TCP with all options (60).
+pub const HEADERS_BYTES: u32 = 192;
+
 /// Packets of a capture that ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -87,6 +92,7 @@ const BLOCK_MS: i32 = 20;
 pub struct Device {
     capture: Capture<Active>,
     interface: String,
+    headers_only: bool,
 }
 
 /// An open capture.
@@ -95,6 +101,7 @@ pub struct LiveCapture {
     file: pcap::Savefile,
     interface: String,
     anonymizer: Option<Anonymizer>,
+    headers_only: bool,
 }
 
 /// The capture filter that lets through what the sampler's filter lets through: TCP, any of the ports, any of the
@@ -140,7 +147,7 @@ impl Device {
     /// Something of that name is there already, a symbolic link as well, or the file cannot be made. Where it was made,
     /// it is taken away again.
     pub fn into_file(self, path: &Path) -> Result<LiveCapture, Error> {
-        let Device { capture, interface } = self;
+        let Device { capture, interface, headers_only } = self;
         let err = |doing| {
             let interface = interface.clone();
             move |cause| Error::Pcap { interface, doing, cause }
@@ -155,12 +162,12 @@ impl Device {
             err("cannot write the capture file")(cause)
         });
         let file = opened?;
-        Ok(LiveCapture { capture, file, interface, anonymizer: None })
+        Ok(LiveCapture { capture, file, interface, anonymizer: None, headers_only })
     }
 }
 
 fn open_here(options: &Options) -> Result<Device, Error> {
-    let mut capture = device(&options.interface, options.snaplen, options.buffer_bytes)?;
+    let mut capture = device(&options.interface, options.snaplen.unwrap_or(HEADERS_BYTES), options.buffer_bytes)?;
     if options.interface == "any" {
         // the newer cooked header names the interface; without it the older one still has the packets
         let _ = capture.set_datalink(Linktype::LINUX_SLL2);
@@ -174,7 +181,7 @@ fn open_here(options: &Options) -> Result<Device, Error> {
         // libpcap leaves out what goes out there, for it comes in again: so it need not be copied. Refused, it is.
         let _ = setsockopt(&capture.as_fd(), IgnoreOutgoing, &true);
     }
-    Ok(Device { capture, interface: options.interface.clone() })
+    Ok(Device { capture, interface: options.interface.clone(), headers_only: options.snaplen.is_none() })
 }
 
 impl LiveCapture {
@@ -221,14 +228,17 @@ impl LiveCapture {
         for taken in 0..4096 {
             match self.capture.next_packet() {
                 Ok(packet) => match &mut self.anonymizer {
+                    None if self.headers_only => {
+                        let bytes = headers_bytes(link, packet.data, packet.header.len).unwrap_or(packet.data.len());
+                        write_first(&mut self.file, packet.header, packet.data, bytes);
+                    }
                     None => self.file.write(&packet),
                     Some(anonymizer) => {
                         if !anonymizer.frame(link, packet.data, &mut rewritten) {
                             stats.left_out += 1;
                             continue;
                         }
-                        let caplen = u32::try_from(rewritten.len()).unwrap_or(packet.header.caplen);
-                        self.file.write(&pcap::Packet::new(&PacketHeader { caplen, ..*packet.header }, &rewritten));
+                        write_first(&mut self.file, packet.header, &rewritten, rewritten.len());
                     }
                 },
                 Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => return Ok(taken == 0),
@@ -250,6 +260,13 @@ impl LiveCapture {
             cause,
         })
     }
+}
+
+/// Writes the first so many bytes of a packet.
+fn write_first(file: &mut pcap::Savefile, header: &PacketHeader, data: &[u8], bytes: usize) {
+    let data = data.get(..bytes).unwrap_or(data);
+    let caplen = u32::try_from(data.len()).unwrap_or(u32::MAX);
+    file.write(&pcap::Packet::new(&PacketHeader { caplen, ..*header }, data));
 }
 
 /// An open capture device, its buffer filling.
@@ -285,8 +302,8 @@ fn is_loopback(interface: &str) -> bool {
 }
 
 /// Whether packets can be captured on this interface: opens the device as a recording does, and closes it again.
-pub fn try_device(interface: &str, snaplen: u32, buffer_bytes: u32) -> Result<(), Error> {
-    device(interface, snaplen, buffer_bytes).map(drop)
+pub fn try_device(interface: &str, buffer_bytes: u32) -> Result<(), Error> {
+    device(interface, HEADERS_BYTES, buffer_bytes).map(drop)
 }
 
 /// Version of the libpcap that is in use, by its file's name: `1.10.3`. `None` where it was linked statically, or the
@@ -350,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_device_that_is_not_there_is_named() {
-        let error = try_device("no-such-if0", 192, 1 << 20).unwrap_err();
+        let error = try_device("no-such-if0", 1 << 20).unwrap_err();
         assert!(error.to_string().contains("no-such-if0"), "{error}");
     }
 
