@@ -17,6 +17,8 @@ PATH="$PATH:/usr/sbin:/sbin"
 cargo build --release --locked -p tcpprobe
 tcpprobe="${CARGO_TARGET_DIR:-target}/release/tcpprobe"
 
+# where all of this runs under sudo the folder is root's: so is the recording
+((EUID)) || unset SUDO_UID SUDO_GID
 mkdir -p demo
 folder=$(mktemp -d demo/XXXXXX)
 trace=$folder/trace.db

@@ -78,9 +78,17 @@ pub(crate) struct RecordArgs {
     /// Capture no packets
     #[arg(long)]
     pub(crate) no_pcap: bool,
-    /// Bytes to keep of each packet; the default holds every header
-    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_SNAPLEN_BYTES, value_parser = clap::value_parser!(u32).range(64..=262_144))]
-    pub(crate) snaplen: u32,
+    /// Bytes to keep of each packet [default: its headers, without payload]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(64..=262_144))]
+    pub(crate) snaplen: Option<u32>,
+    /// Rewrite IP addresses in trace and capture, so that both can be shared: consistently, equal prefixes staying equal.
+    /// Hardware addresses, TCP checksums and payload become none; names of host, command and files are left out
+    #[arg(long)]
+    pub(crate) anonymize: bool,
+    /// Rewrite by the key in this file, 64 hexadecimal digits, so that several recordings have the same addresses; whoever
+    /// has it can take the rewriting back [default: a random one that is not kept]
+    #[arg(long, value_name = "FILE", requires = "anonymize")]
+    pub(crate) anonymize_key: Option<PathBuf>,
     /// Which samples: all, or only those at which a socket's cwnd, ssthresh or ca_state has changed
     #[arg(long, value_enum, default_value_t = SampleMode::All)]
     pub(crate) sample: SampleMode,
@@ -512,9 +520,6 @@ pub(crate) enum Format {
 /// Default of --buffer, in bytes; its help says it as `DEFAULT_BUFFER`.
 pub(crate) const DEFAULT_BUFFER_BYTES: u32 = 16 << 20;
 const DEFAULT_BUFFER: &str = "16M";
-
-/// Default of --snaplen: holds every header.
-pub(crate) const DEFAULT_SNAPLEN_BYTES: u32 = 192;
 
 fn ready_names() -> clap::builder::PossibleValuesParser {
     READY.map(|ready| ready.name).into()

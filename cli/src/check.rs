@@ -13,14 +13,14 @@ use tcpprobe_probes::{Obstacle, Survey, Verdict, survey};
 use tcpprobe_replay::live;
 
 use crate::Outcome;
-use crate::args::{CheckArgs, CheckFormat, DEFAULT_BUFFER_BYTES, DEFAULT_SNAPLEN_BYTES};
+use crate::args::{CheckArgs, CheckFormat, DEFAULT_BUFFER_BYTES};
 use crate::sockets::MAX_FLOWS;
 
 pub(crate) fn run(args: &CheckArgs) -> Outcome {
     let found = Found {
         survey: survey(DEFAULT_BUFFER_BYTES, MAX_FLOWS),
         libpcap: live::libpcap_version(),
-        capture: live::try_device("any", DEFAULT_SNAPLEN_BYTES, DEFAULT_BUFFER_BYTES).map_err(|e| e.to_string()),
+        capture: live::try_device("any", DEFAULT_BUFFER_BYTES).map_err(|e| e.to_string()),
         binary: std::env::current_exe().map_or_else(|_| "tcpprobe".to_owned(), |p| p.display().to_string()),
     };
     let mut out = std::io::stdout().lock();

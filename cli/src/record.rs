@@ -1,5 +1,6 @@
 //! `tcpprobe record`: starts sampler, capture and writer, waits for the end, and gives the account.
 
+mod anonymous;
 mod backlog;
 mod backlog_file;
 mod claim;
@@ -67,6 +68,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         command::look_for(program)?;
     }
     let claim = args.trace.as_deref().map(claim).transpose()?;
+    let key = args.anonymize.then(|| anonymous::key(args.anonymize_key.as_deref())).transpose()?;
     let pcap = args.pcap.clone().or_else(|| args.trace.as_deref().map(beside)).filter(|_| device.is_some());
     let start = SessionStart {
         host: nix::unistd::gethostname().map(|h| h.to_string_lossy().into_owned()).unwrap_or_default(),
@@ -78,6 +80,10 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         sampled: if options.sparse { Sampled::Changes } else { Sampled::All },
         capture_path: pcap.as_ref().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())),
     };
+    let start = match key {
+        Some(_) => anonymous::leave_out(start, sockets::describe_without_names(&args.sockets)),
+        None => start,
+    };
     warn_of_missing(&sampler);
     let started = Instant::now();
     let gone = Arc::new(AtomicBool::new(false));
@@ -85,6 +91,10 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     let printer = args.print.then(|| Printer::new(stdout(), origin_mono_ns, Arc::clone(&gone)));
     // the session begins last: where anything else fails, the trace is not touched
     let capture = device.zip(pcap.as_deref()).map(|(device, file)| device.into_file(file)).transpose()?;
+    let capture = capture.map(|capture| match key {
+        Some(key) => capture.anonymize(key),
+        None => capture,
+    });
     let begin = || {
         let trace = args.trace.as_deref();
         let writer = trace.map(|trace| SessionWriter::begin(trace, &start, clock::anchor())).transpose()?;
@@ -107,6 +117,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         // whoever reads what is printed wants it now
         may_wait: !args.print,
         meter: line.is_shown().then(|| Arc::clone(&meter)),
+        anonymize: key,
     };
     confine(args.trace.as_deref().map(folder_of))?;
     let running = Running::start(sampler, capture, sink, way)?;
@@ -209,6 +220,9 @@ fn summary(args: &RecordArgs, report: &Report, pcap: Option<&Path>, elapsed: std
     }
     if let (Some(stats), Some(file)) = (report.capture, pcap) {
         say!("  packets  {} in {}, {} dropped", count(stats.packets), file.display(), count(stats.dropped));
+    }
+    if let Some(left_out) = report.capture.map(|stats| stats.left_out).filter(|n| *n > 0) {
+        say!("  left out {}, of which what is left would not be anonymous", counted(left_out, "packet"));
     }
     say!("  lost     {}", lost(&report.losses));
     if let Some(missed) = missed(&report.losses) {

@@ -44,6 +44,13 @@ fn namespace(name: &str) -> anyhow::Result<(PathBuf, u32)> {
     Ok((path, inode))
 }
 
+/// In words, without those that name hosts or namespaces.
+pub(crate) fn describe_without_names(args: &SocketArgs) -> String {
+    let rest = SocketArgs { ports: args.ports.clone(), hosts: Vec::new(), mark: args.mark, netns: None };
+    let left_out = !args.hosts.is_empty() || args.netns.is_some();
+    describe(&rest) + if left_out { ", names left out" } else { "" }
+}
+
 /// In words.
 pub(crate) fn describe(args: &SocketArgs) -> String {
     let list = |what: &str, items: Vec<String>| (!items.is_empty()).then(|| format!("{what} {}", items.join(" or ")));

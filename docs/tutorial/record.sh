@@ -5,6 +5,8 @@
 set -euo pipefail
 tcpprobe=$(realpath "$(command -v "${1:-tcpprobe}")")
 name=tcpprobe-tutorial-$$
+# the folder is root's: so is the recording, under sudo as well
+unset SUDO_UID SUDO_GID
 work=$(mktemp -d)
 
 cleanup() {

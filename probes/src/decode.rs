@@ -81,6 +81,20 @@ pub(crate) fn flow_of(record: &[u8]) -> Option<(Flow, String)> {
     decode_flow(record)
 }
 
+/// Puts other addresses in the place of a flow record's; other records have none. IPv4 is handed over as IPv4.
+pub(crate) fn map_addresses(record: &mut [u8], map: &mut impl FnMut(IpAddr) -> IpAddr) {
+    if read(record, 0, 4) != Some(u64::from(TYPE_FLOW)) {
+        return;
+    }
+    for at in [const { offset(FLOW, "local_addr") }, const { offset(FLOW, "remote_addr") }] {
+        let Some(octets) = record.get_mut(at..).and_then(|r| r.first_chunk_mut::<16>()) else { return };
+        *octets = match map(Ipv6Addr::from(*octets).to_canonical()) {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+    }
+}
+
 fn decode_sample(record: &[u8], tick_ns: u64) -> Option<Record> {
     let known = get!(record, SAMPLE, "has")? as u32;
     let segment = (known & has::SEGMENT != 0).then_some(Segment {

@@ -3,7 +3,9 @@
 //! Emptying the ring is a race against what fills it: so it is no more than copying. Owns the bytes in between; what they
 //! mean is [`crate::decode`]'s.
 
-use crate::decode::{BadRecord, Event, Record, decode, is_sample};
+use std::net::IpAddr;
+
+use crate::decode::{BadRecord, Event, Record, decode, is_sample, map_addresses};
 use crate::internals::Layouts;
 use crate::synthetic::TICK_NS;
 
@@ -66,6 +68,19 @@ impl Records {
         self.iter().filter(|record| is_sample(record)).count() as u64
     }
 
+    /// Puts other addresses in the place of those of flows, in the records that begin at byte `from` or behind it, where
+    /// one must begin. Nothing else has addresses.
+    pub fn map_addresses(&mut self, from: usize, mut map: impl FnMut(IpAddr) -> IpAddr) {
+        let mut rest = self.bytes.get_mut(from..).unwrap_or_default();
+        while let Some((prefix, behind)) = rest.split_first_chunk_mut::<PREFIX_BYTES>() {
+            let Some((record, next)) = behind.split_at_mut_checked(u32::from_ne_bytes(*prefix) as usize) else {
+                return;
+            };
+            map_addresses(record, &mut map);
+            rest = next;
+        }
+    }
+
     fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = &self.bytes[..];
         std::iter::from_fn(move || {
@@ -115,5 +130,46 @@ impl Decoder {
     /// Records that could not be understood so far.
     pub fn bad_records(&self) -> u64 {
         self.bad_records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synthetic::push_flow;
+    use tcpprobe_trace::sample::{Family, Flow};
+
+    fn flow(local: &str, remote: &str) -> Flow {
+        Flow {
+            key: 7,
+            mono_ns: 1,
+            local: local.parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            family: if local.starts_with('[') { Family::Inet6 } else { Family::Inet },
+            netns: 1,
+            cookie: None,
+            congestion: None,
+            snd_wscale: Some(7),
+            rcv_wscale: Some(7),
+        }
+    }
+
+    #[test]
+    fn addresses_of_flows_are_replaced_and_nothing_else() {
+        let mut records = Records::default();
+        push_flow(&mut records, &flow("192.0.2.9:1", "192.0.2.8:2"));
+        let from = records.as_bytes().len();
+        push_flow(&mut records, &flow("192.0.2.1:40000", "192.0.2.2:443"));
+        push_flow(&mut records, &flow("[2001:db8::1]:40000", "[2001:db8::2]:443"));
+        records.map_addresses(from, |address| match address {
+            IpAddr::V4(v4) => IpAddr::from((u32::from(v4) ^ 0xff00_0000).to_be_bytes()),
+            IpAddr::V6(v6) => IpAddr::from((u128::from(v6) ^ 0xff).to_be_bytes()),
+        });
+        let flows = [
+            flow("192.0.2.9:1", "192.0.2.8:2"),
+            flow("63.0.2.1:40000", "63.0.2.2:443"),
+            flow("[2001:db8::fe]:40000", "[2001:db8::fd]:443"),
+        ];
+        assert_eq!(Decoder::of_synthetic().events(&records).collect::<Vec<_>>(), flows.map(Event::Flow));
     }
 }

@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::setsockopt;
-use pcap::{Active, Capture, Linktype, Precision};
+use pcap::{Active, Capture, Linktype, PacketHeader, Precision};
+
+use crate::anonymize::{Anonymizer, Key};
+use crate::packet::{LinkType, headers_bytes};
 
 /// What to capture.
 #[derive(Clone, Debug)]
@@ -25,8 +28,9 @@ pub struct Options {
     pub netns: Option<PathBuf>,
     /// Filter in the language of pcap-filter(7).
     pub filter: String,
-    /// Bytes kept of each packet.
-    pub snaplen: u32,
+    /// Bytes kept of each packet. `None`: the headers of TCP segments up to TCP's own, and of what is none, or has more of
+    /// them, [`HEADERS_BYTES`].
+    pub snaplen: Option<u32>,
     /// Bytes of the kernel's buffer.
     pub buffer_bytes: u32,
 }
@@ -66,6 +70,10 @@ pub enum Error {
     },
 }
 
+/// As many bytes as headers take: Ethernet with two VLAN tags (22), a VXLAN tunnel over IPv6 (40 + 8 + 8), Ethernet within it
+/// (14), IPv6 (40), TCP with all options (60).
+pub const HEADERS_BYTES: u32 = 192;
+
 /// Packets of a capture that ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -73,6 +81,8 @@ pub struct Stats {
     pub packets: u64,
     /// Dropped by the kernel's buffer or by the interface.
     pub dropped: u64,
+    /// Not written, for what would be left of them says whose they are.
+    pub left_out: u64,
 }
 
 /// The kernel hands over a block of packets when it is full, or after this time.
@@ -82,6 +92,7 @@ const BLOCK_MS: i32 = 20;
 pub struct Device {
     capture: Capture<Active>,
     interface: String,
+    headers_only: bool,
 }
 
 /// An open capture.
@@ -89,6 +100,8 @@ pub struct LiveCapture {
     capture: Capture<Active>,
     file: pcap::Savefile,
     interface: String,
+    anonymizer: Option<Anonymizer>,
+    headers_only: bool,
 }
 
 /// The capture filter that lets through what the sampler's filter lets through: TCP, any of the ports, any of the
@@ -134,7 +147,7 @@ impl Device {
     /// Something of that name is there already, a symbolic link as well, or the file cannot be made. Where it was made,
     /// it is taken away again.
     pub fn into_file(self, path: &Path) -> Result<LiveCapture, Error> {
-        let Device { capture, interface } = self;
+        let Device { capture, interface, headers_only } = self;
         let err = |doing| {
             let interface = interface.clone();
             move |cause| Error::Pcap { interface, doing, cause }
@@ -149,12 +162,12 @@ impl Device {
             err("cannot write the capture file")(cause)
         });
         let file = opened?;
-        Ok(LiveCapture { capture, file, interface })
+        Ok(LiveCapture { capture, file, interface, anonymizer: None, headers_only })
     }
 }
 
 fn open_here(options: &Options) -> Result<Device, Error> {
-    let mut capture = device(&options.interface, options.snaplen, options.buffer_bytes)?;
+    let mut capture = device(&options.interface, options.snaplen.unwrap_or(HEADERS_BYTES), options.buffer_bytes)?;
     if options.interface == "any" {
         // the newer cooked header names the interface; without it the older one still has the packets
         let _ = capture.set_datalink(Linktype::LINUX_SLL2);
@@ -168,10 +181,15 @@ fn open_here(options: &Options) -> Result<Device, Error> {
         // libpcap leaves out what goes out there, for it comes in again: so it need not be copied. Refused, it is.
         let _ = setsockopt(&capture.as_fd(), IgnoreOutgoing, &true);
     }
-    Ok(Device { capture, interface: options.interface.clone() })
+    Ok(Device { capture, interface: options.interface.clone(), headers_only: options.snaplen.is_none() })
 }
 
 impl LiveCapture {
+    /// Writes packets with rewritten addresses and without payload; see [`Anonymizer::frame`].
+    pub fn anonymize(self, key: Key) -> LiveCapture {
+        LiveCapture { anonymizer: Some(Anonymizer::new(key)), ..self }
+    }
+
     /// Writes packets until `stop` is set and the kernel's buffer is empty. `written` says how many, meanwhile.
     pub fn run(mut self, stop: &AtomicBool, written: &AtomicU64) -> Result<Stats, Error> {
         let mut stats = Stats::default();
@@ -205,9 +223,24 @@ impl LiveCapture {
 
     /// Writes what is waiting, up to a bound; says whether there was nothing.
     fn write_waiting(&mut self, stats: &mut Stats) -> Result<bool, Error> {
+        let link = u32::try_from(self.capture.get_datalink().0).map_or(LinkType(u32::MAX), LinkType);
+        let mut rewritten = Vec::new();
         for taken in 0..4096 {
             match self.capture.next_packet() {
-                Ok(packet) => self.file.write(&packet),
+                Ok(packet) => match &mut self.anonymizer {
+                    None if self.headers_only => {
+                        let bytes = headers_bytes(link, packet.data, packet.header.len).unwrap_or(packet.data.len());
+                        write_first(&mut self.file, packet.header, packet.data, bytes);
+                    }
+                    None => self.file.write(&packet),
+                    Some(anonymizer) => {
+                        if !anonymizer.frame(link, packet.data, &mut rewritten) {
+                            stats.left_out += 1;
+                            continue;
+                        }
+                        write_first(&mut self.file, packet.header, &rewritten, rewritten.len());
+                    }
+                },
                 Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => return Ok(taken == 0),
                 Err(cause) => {
                     let interface = self.interface.clone();
@@ -227,6 +260,13 @@ impl LiveCapture {
             cause,
         })
     }
+}
+
+/// Writes the first so many bytes of a packet.
+fn write_first(file: &mut pcap::Savefile, header: &PacketHeader, data: &[u8], bytes: usize) {
+    let data = data.get(..bytes).unwrap_or(data);
+    let caplen = u32::try_from(data.len()).unwrap_or(u32::MAX);
+    file.write(&pcap::Packet::new(&PacketHeader { caplen, ..*header }, data));
 }
 
 /// An open capture device, its buffer filling.
@@ -262,8 +302,8 @@ fn is_loopback(interface: &str) -> bool {
 }
 
 /// Whether packets can be captured on this interface: opens the device as a recording does, and closes it again.
-pub fn try_device(interface: &str, snaplen: u32, buffer_bytes: u32) -> Result<(), Error> {
-    device(interface, snaplen, buffer_bytes).map(drop)
+pub fn try_device(interface: &str, buffer_bytes: u32) -> Result<(), Error> {
+    device(interface, HEADERS_BYTES, buffer_bytes).map(drop)
 }
 
 /// Version of the libpcap that is in use, by its file's name: `1.10.3`. `None` where it was linked statically, or the
@@ -286,69 +326,4 @@ fn reserve(path: &Path) -> Result<File, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_filter_says_what_the_sampler_s_does() {
-        assert_eq!(filter(&[], std::iter::empty()), "(tcp or (ip6[6] = 0 and ip6[40] = 6))");
-        assert_eq!(
-            filter(&[80, 443], std::iter::empty()),
-            "(tcp and (port 80 or port 443) or (ip6[6] = 0 and ip6[40] = 6))"
-        );
-        let hosts = [("10.0.0.0".parse().unwrap(), 8), ("fd00::".parse().unwrap(), 8)];
-        assert_eq!(
-            filter(&[5201], hosts.into_iter()),
-            "(tcp and (port 5201) or (ip6[6] = 0 and ip6[40] = 6)) and (net 10.0.0.0/8 or net fd00::/8)"
-        );
-    }
-
-    #[test]
-    fn libpcap_accepts_the_filter() {
-        let dead = Capture::dead(Linktype::LINUX_SLL2).unwrap();
-        let hosts = [("10.0.0.0".parse().unwrap(), 8), ("fd00::".parse().unwrap(), 8)];
-        dead.compile(&filter(&[5201], hosts.into_iter()), true).unwrap();
-    }
-
-    #[test]
-    fn loopback_is_told_from_other_interfaces() {
-        assert!(is_loopback("lo"));
-        assert!(!is_loopback("any") && !is_loopback("no-such-if0"));
-    }
-
-    #[test]
-    fn the_version_stands_in_the_name_of_the_file() {
-        let line = |file| format!("7f00-7f01 r--p 00000000 fe:00 394 {file}\n");
-        let maps = [line("/usr/lib/libc.so.6"), line("/usr/lib/x86_64-linux-gnu/libpcap.so.1.10.3")].concat();
-        assert_eq!(version_in(&maps).as_deref(), Some("1.10.3"));
-        assert_eq!(version_in(&line("/usr/bin/tcpprobe")), None);
-        assert_eq!(version_in(&line("/usr/lib/libpcap.so.0.8")), None, "that of the interface");
-    }
-
-    #[test]
-    fn a_device_that_is_not_there_is_named() {
-        let error = try_device("no-such-if0", 192, 1 << 20).unwrap_err();
-        assert!(error.to_string().contains("no-such-if0"), "{error}");
-    }
-
-    #[test]
-    fn a_file_that_is_there_is_not_written_over_nor_through_a_link() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("precious.pcap");
-        std::fs::write(&path, b"precious").unwrap();
-        assert!(matches!(reserve(&path), Err(Error::File { .. })));
-        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
-        let (link, target) = (dir.path().join("link.pcap"), dir.path().join("made.pcap"));
-        std::os::unix::fs::symlink(&target, &link).unwrap();
-        assert!(matches!(reserve(&link), Err(Error::File { .. })));
-        assert!(!target.exists());
-    }
-
-    #[test]
-    fn a_new_file_is_for_its_owner_alone() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let file = reserve(&dir.path().join("new.pcap")).unwrap();
-        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 //! Pure functions from bytes to numbers; knows nothing of capture files, of samples or of flows. Tunnels are opened:
 //! a packet is the innermost segment, with the addresses of the IP header around it.
 
+pub(crate) mod anonymous;
 mod flags;
 mod ip;
 mod link;
@@ -150,6 +151,29 @@ pub fn decode(link: LinkType, data: &[u8], orig_len: u32) -> Decoded {
 }
 
 fn segment(link: LinkType, data: &[u8], orig_len: u32) -> Result<Segment, Stop> {
+    let Innermost { network, tunnel, datagram } = innermost(link, data, orig_len)?;
+    let segment = tcp::segment(&datagram)?;
+    Ok(Segment { interface: network.interface, sll_type: network.sll_type, tunnel, ..segment })
+}
+
+/// How many of a frame's captured bytes are headers, up to those of TCP. `None`: it is no TCP segment, or its headers are
+/// not captured as a whole.
+pub(crate) fn headers_bytes(link: LinkType, data: &[u8], orig_len: u32) -> Option<usize> {
+    let tcp = innermost(link, data, orig_len).ok()?.datagram.payload;
+    // where it stands in the frame, of which it is a part
+    let tcp_at = tcp.as_ptr().addr().checked_sub(data.as_ptr().addr())?;
+    let end = tcp_at + usize::from(tcp.get(12)? >> 4) * 4;
+    (end <= data.len()).then_some(end)
+}
+
+/// A TCP segment's datagram, and what is around it.
+struct Innermost<'a> {
+    network: link::Network,
+    tunnel: Option<Tunnel>,
+    datagram: ip::Datagram<'a>,
+}
+
+fn innermost(link: LinkType, data: &[u8], orig_len: u32) -> Result<Innermost<'_>, Stop> {
     let network = link::strip(link, data)?;
     // A frame cannot have been shorter than what was captured of it, whatever the file says.
     let wire_len = (orig_len as usize).max(data.len()).saturating_sub(network.offset);
@@ -159,8 +183,7 @@ fn segment(link: LinkType, data: &[u8], orig_len: u32) -> Result<Segment, Stop> 
     for _ in 0..=MAX_TUNNELS {
         let datagram = ip::datagram(version, packet, wire_len)?;
         if datagram.protocol == ip_number::TCP {
-            let segment = tcp::segment(&datagram)?;
-            return Ok(Segment { interface: network.interface, sll_type: network.sll_type, tunnel, ..segment });
+            return Ok(Innermost { network, tunnel, datagram });
         }
         let inner = tunnel::open(&datagram)?;
         (version, packet, wire_len) = (inner.version, inner.packet, inner.wire_len);
@@ -182,6 +205,32 @@ fn be32(data: &[u8], at: usize) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::Capture;
+
+    /// Of tunnels, with and without options, over everything that is around them.
+    #[test]
+    fn headers_alone_say_what_the_whole_frame_says() {
+        let captures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/captures");
+        let (mut cut, mut segments) = (0, 0);
+        for name in ["tunnels.pcap", "vxlan.pcap", "nflog.pcap"] {
+            let mut capture = Capture::open(&captures.join(name)).unwrap();
+            while let Some(frame) = capture.next_frame().unwrap() {
+                let Decoded::Tcp(segment) = decode(frame.link, frame.data, frame.orig_len) else {
+                    assert_eq!(headers_bytes(frame.link, frame.data, frame.orig_len), None, "{name} {}", frame.number);
+                    continue;
+                };
+                // of a header that the snaplen cut, nothing is cut away
+                let Some(bytes) = headers_bytes(frame.link, frame.data, frame.orig_len) else { continue };
+                let headers = decode(frame.link, &frame.data[..bytes], frame.orig_len);
+                assert_eq!(headers, Decoded::Tcp(segment), "{name} {}", frame.number);
+                let payload = (segment.len as usize).min(frame.data.len());
+                assert!(bytes + payload <= frame.orig_len as usize, "{name} {}: payload is left", frame.number);
+                segments += 1;
+                cut += u32::from(bytes < frame.data.len());
+            }
+        }
+        assert!(segments > 50 && cut > 10, "{cut} of {segments} frames have something behind their headers");
+    }
 
     #[test]
     fn packets_stay_compact() {

@@ -177,6 +177,8 @@ impl Lab {
     pub fn command(&self, ns: Ns, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace(ns)]).arg(program);
+        // tests that were started with sudo make their folders as root: a recorder is to be root's too
+        command.env_remove("SUDO_UID").env_remove("SUDO_GID");
         command
     }
 

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use tcpprobe_probes::{Cost, Decoder, Losses, Records, Sampler, clock};
+use tcpprobe_replay::anonymize::Key;
 use tcpprobe_replay::live::{self, LiveCapture};
 use tcpprobe_trace::writer::{SessionEnd, Totals};
 
+use super::anonymous::Anonymous;
 use super::backlog::{BATCH_BYTES, Batch, Gauge, In, Last, Next, Out, Taken, backlog};
 use super::backlog_file::BacklogFile;
 use super::meter::{Meter, Metered};
@@ -52,6 +54,8 @@ pub(crate) struct Options {
     pub(crate) may_wait: bool,
     /// Counts what passes by, where someone wants to know.
     pub(crate) meter: Option<Arc<Meter>>,
+    /// Rewrites the addresses of flows.
+    pub(crate) anonymize: Option<Key>,
 }
 
 /// A recording under way.
@@ -87,13 +91,14 @@ impl Running {
         let waiting = to_writer.gauge();
         let pace = Pace::new(options.may_wait);
         let stop = Arc::clone(&stop_sampler);
-        let drain = match options.meter {
-            Some(meter) => {
-                let metered = Metered::new(sampler, meter);
-                spawn("drain", move || drain(metered, to_writer, pace, &stop))?
-            }
-            None => spawn("drain", move || drain(sampler, to_writer, pace, &stop))?,
-        };
+        let mut source: Box<dyn Source + Send> = Box::new(sampler);
+        if let Some(key) = options.anonymize {
+            source = Box::new(Anonymous::new(source, key));
+        }
+        if let Some(meter) = options.meter {
+            source = Box::new(Metered::new(source, meter));
+        }
+        let drain = spawn("drain", move || drain(source, to_writer, pace, &stop))?;
         let writer = spawn("writer", move || Writer::new(sink, decoder).run(&from_drain))?;
         Ok(Running { session_id, stop_capture, stop_sampler, waiting, drain, capture, writer })
     }
@@ -165,6 +170,27 @@ pub(crate) trait Source {
     fn stop(&mut self) -> Vec<Cost>;
     /// What it missed.
     fn losses(&self) -> Losses;
+}
+
+impl Source for Box<dyn Source + Send> {
+    fn wait(&self, timeout: Duration) -> anyhow::Result<()> {
+        (**self).wait(timeout)
+    }
+    fn drain(&mut self, max_bytes: usize, records: &mut Records) -> bool {
+        (**self).drain(max_bytes, records)
+    }
+    fn context(&self) -> Vec<u8> {
+        (**self).context()
+    }
+    fn end_measuring(&mut self) {
+        (**self).end_measuring();
+    }
+    fn stop(&mut self) -> Vec<Cost> {
+        (**self).stop()
+    }
+    fn losses(&self) -> Losses {
+        (**self).losses()
+    }
 }
 
 impl Source for Sampler {

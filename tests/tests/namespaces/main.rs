@@ -3,6 +3,7 @@
 //! What cannot run here is shown as ignored, with the reason. A failed test leaves its folder and names it;
 //! with TCPPROBE_TEST_KEEP=1 all do.
 
+mod anonymous;
 mod clocks;
 mod endings;
 mod expect;
@@ -106,6 +107,7 @@ const TESTS: &[Test] = &[
     ("sigterm", LIMITED, endings::sigterm),
     ("sigkill", PLAIN, endings::sigkill),
     ("second_session", PLAIN, endings::second_session),
+    ("anonymous_recording_is_joined", LOSSY, anonymous::shared),
     ("privileges_given_up_with_sudo", PLAIN, privileges::given_up_with_sudo),
     ("privileges_given_up_by_root", PLAIN, privileges::given_up_by_root),
     ("privileges_backlog_after_giving_up", PLAIN, privileges::backlog_after_giving_up),

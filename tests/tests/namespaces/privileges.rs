@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 
+use tcpprobe_replay::capture::Capture;
 use tcpprobe_tests::lab::Ns;
 use tcpprobe_tests::scene::{STEP_LIMIT, Scene};
 use tcpprobe_tests::tools::{self, Running};
@@ -101,7 +102,20 @@ fn record(scene: &Scene, command: &mut Command, user: u32) -> Result<()> {
     expect_sound(scene, 1)?;
     expect_own_files(scene, &["trace.db", "trace.pcap"], user)?;
     ensure!(!scene.file("trace.db-wal").exists() && !scene.file("trace.db-backlog").exists(), "files are left");
+    expect_no_payload(scene)?;
     scene.join(&scene.capture()).map(drop)
+}
+
+/// Unless more is asked for, a capture has headers: of LINUX_SLL2 (20 bytes), IPv4 (20), and TCP with its options (60).
+fn expect_no_payload(scene: &Scene) -> Result<()> {
+    let mut capture = Capture::open(&scene.capture())?;
+    let mut with_payload = 0;
+    while let Some(frame) = capture.next_frame()? {
+        ensure!(frame.data.len() <= 100, "frame {} has {} bytes", frame.number, frame.data.len());
+        with_payload += u32::from(frame.orig_len > 1000);
+    }
+    ensure!(with_payload > 10, "{with_payload} frames had a payload");
+    Ok(())
 }
 
 /// Are the programs' costs there, which are read at the very end?
