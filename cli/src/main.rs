@@ -22,6 +22,7 @@ mod verify;
 mod words;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser as _;
 
@@ -32,6 +33,9 @@ pub(crate) type Outcome = anyhow::Result<ExitCode>;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    // at a limit of file sizes (RLIMIT_FSIZE) a write is to fail like on a full disk, and not to end the process; a
+    // handler, since a command that is started would inherit that the signal is ignored
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
     let outcome = match args.command {
         Command::Record(a) => record::run(&a),
         Command::Live(a) => live::run(&a),

@@ -3,6 +3,8 @@
 //! Owns the capture device, its filter and its file. Must not know samples; what is captured here is read back by
 //! [`crate::capture`] like any other capture.
 
+mod file;
+
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -14,6 +16,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::setsockopt;
 use pcap::{Active, Capture, Linktype, Precision};
+
+use file::PacketFile;
 
 /// What to capture.
 #[derive(Clone, Debug)]
@@ -41,6 +45,17 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The file takes no more.
+    #[error("{path}: packets cannot be written: {cause}; the {packets} until then are in it", path = path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Packets that it holds, all of them whole.
+        packets: u64,
         /// Why not.
         #[source]
         cause: std::io::Error,
@@ -82,7 +97,8 @@ const BLOCK_MS: i32 = 20;
 /// An open capture.
 pub struct LiveCapture {
     capture: Capture<Active>,
-    file: pcap::Savefile,
+    file: PacketFile,
+    path: PathBuf,
     interface: String,
 }
 
@@ -123,30 +139,49 @@ impl LiveCapture {
             // libpcap leaves out what goes out there, for it comes in again: so it need not be copied. Refused, it is.
             let _ = setsockopt(&capture.as_fd(), IgnoreOutgoing, &true);
         }
-        reserve(&options.file)?;
+        let file = reserve(&options.file)?;
         // a blocking read waits for a packet however long that takes, and would not see the end of the recording
         let capture = capture.setnonblock().map_err(err("cannot read without waiting"))?;
-        let file = capture.savefile(&options.file).map_err(|cause| {
+        // libpcap knows how the file calls a link type
+        let header = capture.savefile(&options.file).and_then(|mut header| header.flush());
+        let file = header.map_err(err("cannot write the capture file")).and_then(|()| {
+            let cause = |cause| Error::File { path: options.file.clone(), cause };
+            PacketFile::behind_header(file).map_err(cause)
+        });
+        let file = file.inspect_err(|_| {
             // empty, and made by this very call
             let _ = std::fs::remove_file(&options.file);
-            err("cannot write the capture file")(cause)
         })?;
-        Ok(LiveCapture { capture, file, interface: options.interface.clone() })
+        Ok(LiveCapture { capture, file, path: options.file.clone(), interface: options.interface.clone() })
     }
 
     /// Writes packets until `stop` is set and the kernel's buffer is empty. `written` says how many, meanwhile.
+    ///
+    /// # Errors
+    /// The interface is gone, or the file takes no more. The packets until then are in the file, and none is torn.
     pub fn run(mut self, stop: &AtomicBool, written: &AtomicU64) -> Result<Stats, Error> {
-        let mut stats = Stats::default();
+        let captured = self.capture_until(stop, written);
+        let flushed = self.flush();
+        // the first thing that went wrong is the cause of the other
+        captured.and(flushed)?;
+        let mut stats = Stats { packets: self.file.packets(), dropped: 0 };
+        if let Ok(s) = self.capture.stats() {
+            stats.dropped = u64::from(s.dropped) + u64::from(s.if_dropped);
+        }
+        Ok(stats)
+    }
+
+    fn capture_until(&mut self, stop: &AtomicBool, written: &AtomicU64) -> Result<(), Error> {
         let mut flushed = Instant::now();
         let mut last_block: Option<Instant> = None;
         loop {
             if last_block.is_none() && stop.load(Ordering::Acquire) {
                 last_block = Some(Instant::now() + Duration::from_millis(3 * BLOCK_MS as u64));
             }
-            let idle = self.write_waiting(&mut stats)?;
-            written.store(stats.packets, Ordering::Relaxed);
+            let idle = self.write_waiting()?;
+            written.store(self.file.added(), Ordering::Relaxed);
             if idle && last_block.is_some_and(|at| Instant::now() >= at) {
-                break;
+                return Ok(());
             }
             if flushed.elapsed() > Duration::from_secs(1) {
                 self.flush()?;
@@ -158,36 +193,33 @@ impl LiveCapture {
                 let _ = poll(&mut fds, PollTimeout::from(BLOCK_MS as u8));
             }
         }
-        self.flush()?;
-        if let Ok(s) = self.capture.stats() {
-            stats.dropped = u64::from(s.dropped) + u64::from(s.if_dropped);
-        }
-        Ok(stats)
     }
 
     /// Writes what is waiting, up to a bound; says whether there was nothing.
-    fn write_waiting(&mut self, stats: &mut Stats) -> Result<bool, Error> {
+    fn write_waiting(&mut self) -> Result<bool, Error> {
         for taken in 0..4096 {
             match self.capture.next_packet() {
-                Ok(packet) => self.file.write(&packet),
+                Ok(packet) => {
+                    let added = self.file.add(packet.header, packet.data);
+                    added.map_err(|cause| Error::Write {
+                        path: self.path.clone(),
+                        packets: self.file.packets(),
+                        cause,
+                    })?;
+                }
                 Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => return Ok(taken == 0),
                 Err(cause) => {
                     let interface = self.interface.clone();
                     return Err(Error::Pcap { interface, doing: "the capture broke off", cause });
                 }
             }
-            stats.packets += 1;
         }
         Ok(false)
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        let interface = &self.interface;
-        self.file.flush().map_err(|cause| Error::Pcap {
-            interface: interface.clone(),
-            doing: "cannot write the capture file",
-            cause,
-        })
+        let flushed = self.file.flush();
+        flushed.map_err(|cause| Error::Write { path: self.path.clone(), packets: self.file.packets(), cause })
     }
 }
 
@@ -241,9 +273,9 @@ fn version_in(maps: &str) -> Option<String> {
 }
 
 /// Makes the file, so that one that is there is never written over: libpcap would.
-fn reserve(path: &Path) -> Result<(), Error> {
+fn reserve(path: &Path) -> Result<File, Error> {
     let made = File::options().write(true).create_new(true).open(path);
-    made.map(drop).map_err(|cause| Error::File { path: path.to_owned(), cause })
+    made.map_err(|cause| Error::File { path: path.to_owned(), cause })
 }
 
 #[cfg(test)]

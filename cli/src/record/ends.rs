@@ -1,6 +1,7 @@
 //! What ends a recording: a signal, the time, the end of a command, or a part of it that broke.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ pub(crate) enum End {
     Child(ExitCode),
     /// A thread of the recording stopped by itself.
     Broken,
+    /// A file of it was removed.
+    Removed(PathBuf),
     /// No one reads what is printed any more.
     Unread,
 }
@@ -62,6 +65,7 @@ impl Ends {
             Some((program, arguments)) => Some(self.spawn(program, arguments)?),
             None => None,
         };
+        let mut interrupted = false;
         loop {
             match by_itself() {
                 Some(End::Unread) => {
@@ -80,13 +84,13 @@ impl Ends {
             }
             match self.events.recv_timeout(left.map_or(step, |l| l.min(step))) {
                 Ok(Event::Signal(signal)) => {
-                    // the terminal tells the command too; a signal from elsewhere must be passed on
-                    if signal != SIGINT {
+                    // the terminal tells the command of Ctrl-C too; a signal from elsewhere must be passed on
+                    if child_pid.is_none() || signal != SIGINT || interrupted {
                         terminate(child_pid);
-                    }
-                    if child_pid.is_none() || signal != SIGINT {
                         return Ok(End::Signal);
                     }
+                    // a command that does not end by the first Ctrl-C does by the second
+                    interrupted = true;
                 }
                 Ok(Event::Child(status)) => {
                     let status = status.context("cannot wait for the command")?;
