@@ -25,6 +25,7 @@ mod verify;
 mod words;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser as _;
 
@@ -34,6 +35,9 @@ use args::{Args, Command};
 pub(crate) type Outcome = anyhow::Result<ExitCode>;
 
 fn main() -> ExitCode {
+    // at a limit of file sizes (RLIMIT_FSIZE) a write is to fail like on a full disk, and not to end the process; a
+    // handler, since a command that is started would inherit that the signal is ignored
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
     let mut arguments = std::env::args_os();
     let outcome = match arguments.next() {
         Some(name) if name == record::command::NAME => record::command::wait_and_execute(arguments),

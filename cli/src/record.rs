@@ -10,6 +10,7 @@ mod meter;
 mod pipeline;
 pub(crate) mod recover;
 mod sink;
+mod watch;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -31,12 +32,14 @@ use crate::confine::confine;
 use crate::privilege::{self, Caller};
 use crate::sockets;
 use crate::words::{count, counted, say, seconds};
+use backlog_file::{beside, named_beside};
 use claim::Claim;
 use command::Waiting;
 use ends::{End, Ends};
 use meter::{Meter, MeterLine};
-use pipeline::{Report, Running};
+use pipeline::{Kept, Report, Running};
 use sink::{Printer, Sink};
+use watch::Watched;
 
 pub(crate) fn run(args: &RecordArgs) -> Outcome {
     let (filter, netns) = sockets::filter(&args.sockets)?;
@@ -69,7 +72,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     }
     let claim = args.trace.as_deref().map(claim).transpose()?;
     let key = args.anonymize.then(|| anonymous::key(args.anonymize_key.as_deref())).transpose()?;
-    let pcap = args.pcap.clone().or_else(|| args.trace.as_deref().map(beside)).filter(|_| device.is_some());
+    let pcap = args.pcap.clone().or_else(|| args.trace.as_deref().map(pcap_beside)).filter(|_| device.is_some());
     let start = SessionStart {
         host: nix::unistd::gethostname().map(|h| h.to_string_lossy().into_owned()).unwrap_or_default(),
         kernel: check::kernel_release(),
@@ -109,7 +112,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     }
     let (sink, backlog) = begun?;
     let meter = Arc::<Meter>::default();
-    let files = args.trace.iter().flat_map(|t| [t.clone(), log_beside(t)]).chain(pcap.clone()).collect();
+    let files = args.trace.iter().flat_map(|t| [t.clone(), named_beside(t, "-wal")]).chain(pcap.clone()).collect();
     // a command, and what is printed, have the terminal to themselves
     let mut line = MeterLine::new(files, args.command.is_empty() && !args.print);
     let way = pipeline::Options {
@@ -121,6 +124,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     };
     confine(args.trace.as_deref().map(folder_of))?;
     let running = Running::start(sampler, capture, sink, way)?;
+    let watched = Watched::of(args.trace.as_deref(), pcap.as_deref());
     say!(
         "recording {} with {}{}{}",
         start.filter,
@@ -130,11 +134,13 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     );
     let by_itself = || {
         line.draw(&meter);
-        match (running.broken(), gone.load(Ordering::Acquire)) {
-            (true, _) => Some(End::Broken),
-            (false, true) => Some(End::Unread),
-            (false, false) => None,
+        if running.broken() {
+            return Some(End::Broken);
         }
+        if let Some(path) = watched.gone() {
+            return Some(End::Removed(path.to_owned()));
+        }
+        gone.load(Ordering::Acquire).then_some(End::Unread)
     };
     let end = ends.wait(args.duration, command, by_itself);
     drop(line);
@@ -142,12 +148,20 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     if waiting_mib >= WORTH_A_WORD_MIB {
         say!("writing the samples that waited, {waiting_mib} MiB");
     }
-    let report = running.stop()?;
+    let kept = running.kept();
+    let report = running.stop().inspect_err(|_| kept_words(args, &kept))?;
     summary(args, &report, pcap.as_deref(), started.elapsed());
+    if let Some(cause) = report.broke {
+        return Err(cause.context("the recording broke off"));
+    }
     match end? {
         End::Child(code) => Ok(code),
         End::Signal | End::Duration | End::Unread => Ok(ExitCode::SUCCESS),
         End::Broken => bail!("the recording broke off"),
+        End::Removed(path) => bail!(
+            "{}: was removed, or another file put in its place, while it was recorded into; the recording was ended, since nothing more could be kept there",
+            path.display()
+        ),
     }
 }
 
@@ -175,12 +189,21 @@ fn folder_of(file: &Path) -> &Path {
 /// What takes a second to write.
 const WORTH_A_WORD_MIB: u64 = 64;
 
-/// SQLite's log beside a trace.
-fn log_beside(trace: &Path) -> PathBuf {
-    let mut name = trace.as_os_str().to_owned();
-    name.push("-wal");
-    PathBuf::from(name)
+/// What there is of a recording that could not be ended in order.
+fn kept_words(args: &RecordArgs, kept: &Kept) {
+    let Some(trace) = &args.trace else { return };
+    say!("kept {} in {}; the session stays incomplete", counted(kept.samples(), "sample"), trace.display());
+    if let Some(bytes) = kept.waiting_bytes().filter(|&bytes| bytes > 0) {
+        say!(
+            "  up to {} more wait in {}: the next command that opens the trace writes them, where there is room for them",
+            counted(bytes.div_ceil(BYTES_OF_A_SAMPLE), "sample"),
+            beside(trace).display()
+        );
+    }
 }
+
+/// What a record takes in the backlog, about.
+const BYTES_OF_A_SAMPLE: u64 = 220;
 
 /// Where the samples go, in words.
 fn session(args: &RecordArgs, running: &Running) -> String {
@@ -191,7 +214,7 @@ fn session(args: &RecordArgs, running: &Running) -> String {
 }
 
 /// Where packets go unless told otherwise: `trace.pcap` for `trace.db`, or the first of `trace-2.pcap`, … that is free.
-fn beside(trace: &Path) -> PathBuf {
+fn pcap_beside(trace: &Path) -> PathBuf {
     let first = trace.with_extension("pcap");
     let stem = trace.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     std::iter::once(first.clone())

@@ -3,6 +3,8 @@
 //! Owns the capture device, its filter and its file. Must not know samples; what is captured here is read back by
 //! [`crate::capture`] like any other capture.
 
+mod file;
+
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -14,10 +16,12 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::setsockopt;
-use pcap::{Active, Capture, Linktype, PacketHeader, Precision};
+use pcap::{Active, Capture, Linktype, Precision};
 
 use crate::anonymize::{Anonymizer, Key};
 use crate::packet::{LinkType, headers_bytes};
+
+use file::PacketFile;
 
 /// What to capture.
 #[derive(Clone, Debug)]
@@ -44,6 +48,17 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The file takes no more.
+    #[error("{path}: packets cannot be written: {cause}; the {packets} until then are in it", path = path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Packets that it holds, all of them whole.
+        packets: u64,
         /// Why not.
         #[source]
         cause: std::io::Error,
@@ -98,10 +113,12 @@ pub struct Device {
 /// An open capture.
 pub struct LiveCapture {
     capture: Capture<Active>,
-    file: pcap::Savefile,
+    file: PacketFile,
+    path: PathBuf,
     interface: String,
     anonymizer: Option<Anonymizer>,
     headers_only: bool,
+    left_out: u64,
 }
 
 /// The capture filter that lets through what the sampler's filter lets through: TCP, any of the ports, any of the
@@ -156,13 +173,18 @@ impl Device {
         let capture = capture.setnonblock().map_err(err("cannot read without waiting"))?;
         let made = reserve(path)?;
         // the very file that was made, whatever has come to stand at its name
-        let opened = capture.savefile(format!("/proc/self/fd/{}", made.as_raw_fd())).map_err(|cause| {
+        let header = capture.savefile(format!("/proc/self/fd/{}", made.as_raw_fd()));
+        // libpcap knows how the file calls a link type
+        let header = header.and_then(|mut header| header.flush()).map_err(err("cannot write the capture file"));
+        let file = header.and_then(|()| {
+            PacketFile::behind_header(made).map_err(|cause| Error::File { path: path.to_owned(), cause })
+        });
+        let file = file.inspect_err(|_| {
             // empty, and made by this very call
             let _ = std::fs::remove_file(path);
-            err("cannot write the capture file")(cause)
-        });
-        let file = opened?;
-        Ok(LiveCapture { capture, file, interface, anonymizer: None, headers_only })
+        })?;
+        let path = path.to_owned();
+        Ok(LiveCapture { capture, file, path, interface, anonymizer: None, headers_only, left_out: 0 })
     }
 }
 
@@ -191,18 +213,32 @@ impl LiveCapture {
     }
 
     /// Writes packets until `stop` is set and the kernel's buffer is empty. `written` says how many, meanwhile.
+    ///
+    /// # Errors
+    /// The interface is gone, or the file takes no more. The packets until then are in the file, and none is torn.
     pub fn run(mut self, stop: &AtomicBool, written: &AtomicU64) -> Result<Stats, Error> {
-        let mut stats = Stats::default();
+        let captured = self.capture_until(stop, written);
+        let flushed = self.flush();
+        // the first thing that went wrong is the cause of the other
+        captured.and(flushed)?;
+        let mut stats = Stats { packets: self.file.packets(), dropped: 0, left_out: self.left_out };
+        if let Ok(s) = self.capture.stats() {
+            stats.dropped = u64::from(s.dropped) + u64::from(s.if_dropped);
+        }
+        Ok(stats)
+    }
+
+    fn capture_until(&mut self, stop: &AtomicBool, written: &AtomicU64) -> Result<(), Error> {
         let mut flushed = Instant::now();
         let mut last_block: Option<Instant> = None;
         loop {
             if last_block.is_none() && stop.load(Ordering::Acquire) {
                 last_block = Some(Instant::now() + Duration::from_millis(3 * BLOCK_MS as u64));
             }
-            let idle = self.write_waiting(&mut stats)?;
-            written.store(stats.packets, Ordering::Relaxed);
+            let idle = self.write_waiting()?;
+            written.store(self.file.added(), Ordering::Relaxed);
             if idle && last_block.is_some_and(|at| Instant::now() >= at) {
-                break;
+                return Ok(());
             }
             if flushed.elapsed() > Duration::from_secs(1) {
                 self.flush()?;
@@ -214,59 +250,50 @@ impl LiveCapture {
                 let _ = poll(&mut fds, PollTimeout::from(BLOCK_MS as u8));
             }
         }
-        self.flush()?;
-        if let Ok(s) = self.capture.stats() {
-            stats.dropped = u64::from(s.dropped) + u64::from(s.if_dropped);
-        }
-        Ok(stats)
     }
 
     /// Writes what is waiting, up to a bound; says whether there was nothing.
-    fn write_waiting(&mut self, stats: &mut Stats) -> Result<bool, Error> {
+    fn write_waiting(&mut self) -> Result<bool, Error> {
         let link = u32::try_from(self.capture.get_datalink().0).map_or(LinkType(u32::MAX), LinkType);
         let mut rewritten = Vec::new();
         for taken in 0..4096 {
             match self.capture.next_packet() {
-                Ok(packet) => match &mut self.anonymizer {
-                    None if self.headers_only => {
-                        let bytes = headers_bytes(link, packet.data, packet.header.len).unwrap_or(packet.data.len());
-                        write_first(&mut self.file, packet.header, packet.data, bytes);
-                    }
-                    None => self.file.write(&packet),
-                    Some(anonymizer) => {
-                        if !anonymizer.frame(link, packet.data, &mut rewritten) {
-                            stats.left_out += 1;
-                            continue;
+                Ok(packet) => {
+                    let kept = match &mut self.anonymizer {
+                        None if self.headers_only => {
+                            let bytes = headers_bytes(link, packet.data, packet.header.len);
+                            bytes.and_then(|bytes| packet.data.get(..bytes)).unwrap_or(packet.data)
                         }
-                        write_first(&mut self.file, packet.header, &rewritten, rewritten.len());
-                    }
-                },
+                        None => packet.data,
+                        Some(anonymizer) => {
+                            if !anonymizer.frame(link, packet.data, &mut rewritten) {
+                                self.left_out += 1;
+                                continue;
+                            }
+                            &rewritten
+                        }
+                    };
+                    let added = self.file.add(packet.header, kept);
+                    added.map_err(|cause| Error::Write {
+                        path: self.path.clone(),
+                        packets: self.file.packets(),
+                        cause,
+                    })?;
+                }
                 Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => return Ok(taken == 0),
                 Err(cause) => {
                     let interface = self.interface.clone();
                     return Err(Error::Pcap { interface, doing: "the capture broke off", cause });
                 }
             }
-            stats.packets += 1;
         }
         Ok(false)
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        let interface = &self.interface;
-        self.file.flush().map_err(|cause| Error::Pcap {
-            interface: interface.clone(),
-            doing: "cannot write the capture file",
-            cause,
-        })
+        let flushed = self.file.flush();
+        flushed.map_err(|cause| Error::Write { path: self.path.clone(), packets: self.file.packets(), cause })
     }
-}
-
-/// Writes the first so many bytes of a packet.
-fn write_first(file: &mut pcap::Savefile, header: &PacketHeader, data: &[u8], bytes: usize) {
-    let data = data.get(..bytes).unwrap_or(data);
-    let caplen = u32::try_from(data.len()).unwrap_or(u32::MAX);
-    file.write(&pcap::Packet::new(&PacketHeader { caplen, ..*header }, data));
 }
 
 /// An open capture device, its buffer filling.

@@ -9,6 +9,7 @@ mod upgrade;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
@@ -93,9 +94,13 @@ impl SessionWriter {
         let db = open_or_create(path)?;
         log_ahead(&db, path)?;
         no_temporary_files(&db, path)?;
+        // once, and before there is anything to record: a backlog without its session would be of no use
+        db.pragma_update(None, "synchronous", "FULL").map_err(failed(path, "cannot begin a session"))?;
         let mut writer = SessionWriter::begin_on(db, path, start, anchor, true)?;
         writer.begin_backlog()?;
         writer.commit()?;
+        log_ahead(&writer.db, path)?;
+        writer.db.busy_timeout(WAIT_FOR_A_JOIN).map_err(failed(path, "cannot begin a session"))?;
         Ok(writer)
     }
 
@@ -429,6 +434,8 @@ impl SessionWriter {
         let path = self.path.clone();
         let (db, lost) = self.end(end, now)?;
         db.execute_batch("COMMIT").map_err(failed(&path, "cannot end the session"))?;
+        // whoever reads on is not waited for so long
+        let _ = db.busy_timeout(Duration::from_secs(5));
         one_file(&db);
         Ok(lost)
     }
@@ -490,6 +497,9 @@ impl SessionWriter {
         Ok(())
     }
 }
+
+/// A join has the trace to itself until it has written its rows. Meanwhile samples wait; they need not be lost.
+const WAIT_FOR_A_JOIN: Duration = Duration::from_secs(600);
 
 /// How often `rcv_nxt` went round between two states of a flow, beyond the nearer way from one to the other.
 fn laps(then: (i64, u32), now: (i64, u32)) -> i64 {

@@ -15,7 +15,6 @@ use tcpprobe_probes::{Cost, Losses, Records};
 use tcpprobe_trace::clock::{Anchor, Segment};
 
 use super::backlog_file::{BacklogFile, Extent, give_back, read_records, remove};
-use crate::words::say;
 
 /// Bytes of records that make a batch.
 pub(crate) const BATCH_BYTES: usize = 1 << 20;
@@ -136,6 +135,7 @@ impl Shared {
 }
 
 /// Tells how much waits.
+#[derive(Clone)]
 pub(crate) struct Gauge {
     shared: Arc<Shared>,
 }
@@ -145,6 +145,13 @@ impl Gauge {
     pub(crate) fn waiting_bytes(&self) -> u64 {
         let state = self.shared.state();
         state.spilled_bytes + state.memory_bytes()
+    }
+
+    /// Bytes in the file of which it is not known that they are in the trace; `None`: there is no file.
+    pub(crate) fn file_bytes(&self) -> Option<u64> {
+        let state = self.shared.state();
+        let of = |extents: &mut dyn Iterator<Item = &Extent>| extents.map(|e| e.records_bytes as u64).sum::<u64>();
+        self.shared.file.as_ref().map(|_| of(&mut state.spilled.iter().chain(&state.taken)))
     }
 
     /// Takes the file away, once everything is written and the session says so.
@@ -160,8 +167,9 @@ pub(crate) struct In {
     shared: Arc<Shared>,
     /// `None`: what has no room in memory waits.
     file: Option<BacklogFile>,
-    /// When the file last refused a batch.
+    /// When the file last refused a batch, and why it did so first.
     refused: Option<Instant>,
+    refusal: Option<std::io::Error>,
     in_memory: usize,
     in_memory_for: Duration,
     in_flight_for: Duration,
@@ -180,6 +188,7 @@ pub(crate) fn backlog(file: Option<BacklogFile>) -> (In, Out) {
         shared: Arc::clone(&shared),
         file,
         refused: None,
+        refusal: None,
         in_memory: IN_MEMORY,
         in_memory_for: IN_MEMORY_FOR,
         in_flight_for: IN_FLIGHT_FOR,
@@ -234,7 +243,9 @@ impl In {
         if self.refused.is_some_and(|when| when.elapsed() < self.in_memory_for) {
             return;
         }
-        let Some(path) = self.file.as_ref().map(|file| file.path().to_owned()) else { return };
+        if self.file.is_none() {
+            return;
+        }
         // all at once: what is younger must not be taken before what is on its way into the file
         let mut state = self.shared.state();
         let mut batches = std::mem::take(&mut state.memory);
@@ -243,13 +254,8 @@ impl In {
         drop(state);
         let last = batches.split_off(batches.len().saturating_sub(left));
         if let Err(error) = self.write(in_flight, &mut batches, context) {
-            if self.refused.is_none() {
-                say!(
-                    "{}: {error}: samples wait in memory instead, and a recorder that is killed loses them",
-                    path.display()
-                );
-            }
             self.refused = Some(Instant::now());
+            self.refusal.get_or_insert(error);
         } else {
             self.refused = None;
         }
@@ -296,6 +302,12 @@ impl In {
             }
         }
         Ok(())
+    }
+
+    /// Why the file takes no more, told once: from here on a recorder that is killed would lose what waits.
+    pub(crate) fn refusal(&mut self) -> Option<anyhow::Error> {
+        let path = self.file.as_ref()?.path().display().to_string();
+        self.refusal.take().map(|error| anyhow::Error::from(error).context(path))
     }
 
     /// For whoever wants to know.
@@ -536,6 +548,9 @@ mod tests {
         assert!(into.push(batch(0, 0), || vec![0; 1 << 20]));
         into.hold(true);
         assert_eq!(taken(&out, 1), [0]);
+        let said = format!("{:#}", into.refusal().unwrap());
+        assert!(said.contains("trace.db-backlog: a batch is too large"), "{said}");
+        assert!(into.refusal().is_none(), "told once");
     }
 
     #[test]

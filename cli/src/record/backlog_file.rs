@@ -40,10 +40,15 @@ const TOOL_BYTES: usize = 32;
 
 /// The name of a trace's backlog: beside the trace itself, as SQLite's log is, and not beside a link to it.
 pub(crate) fn beside(trace: &Path) -> PathBuf {
+    named_beside(trace, "-backlog")
+}
+
+/// What SQLite calls a file beside the trace: the trace's own name, with something behind it.
+pub(crate) fn named_beside(trace: &Path, suffix: &str) -> PathBuf {
     let is_link = std::fs::symlink_metadata(trace).is_ok_and(|m| m.is_symlink());
     let target = is_link.then(|| std::fs::canonicalize(trace).ok()).flatten();
     let mut name = target.unwrap_or_else(|| trace.to_owned()).into_os_string();
-    name.push("-backlog");
+    name.push(suffix);
     PathBuf::from(name)
 }
 

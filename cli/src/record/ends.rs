@@ -1,5 +1,6 @@
 //! What ends a recording: a signal, the time, the end of a command, or a part of it that broke.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub(crate) enum End {
     Child(ExitCode),
     /// A thread of the recording stopped by itself.
     Broken,
+    /// A file of it was removed.
+    Removed(PathBuf),
     /// No one reads what is printed any more.
     Unread,
 }
@@ -67,6 +70,7 @@ impl Ends {
                 let _ = to.send(Event::Child(command.go().wait()));
             })?;
         }
+        let mut interrupted = false;
         loop {
             match by_itself() {
                 Some(End::Unread) => {
@@ -85,13 +89,13 @@ impl Ends {
             }
             match self.events.recv_timeout(left.map_or(step, |l| l.min(step))) {
                 Ok(Event::Signal(signal)) => {
-                    // the terminal tells the command too; a signal from elsewhere must be passed on
-                    if signal != SIGINT {
+                    // the terminal tells the command of Ctrl-C too; a signal from elsewhere must be passed on
+                    if child_pid.is_none() || signal != SIGINT || interrupted {
                         terminate(child_pid);
-                    }
-                    if child_pid.is_none() || signal != SIGINT {
                         return Ok(End::Signal);
                     }
+                    // a command that does not end by the first Ctrl-C does by the second
+                    interrupted = true;
                 }
                 Ok(Event::Child(status)) => {
                     let status = status.context("cannot wait for the command")?;

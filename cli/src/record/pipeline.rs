@@ -2,11 +2,11 @@
 //!
 //! Between emptying and writing stands a backlog, for the recorded machine comes first: where many samples come they
 //! are written later, unless too many wait already. What waits is in a file, so that a recorder that is killed loses what
-//! came in its last second at most. Where the disk has no room for it the drain waits, the ring fills, and the kernel
-//! counts what it drops: every loss is counted in one place.
+//! came in its last second at most. Where the disk has no room for it the recording ends. Where memory has none the drain
+//! waits, the ring fills, and the kernel counts what it drops: every loss is counted in one place.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,8 @@ pub(crate) struct Report {
     pub(crate) losses: Losses,
     pub(crate) costs: Vec<Cost>,
     pub(crate) capture: Option<live::Stats>,
+    /// Why it ended by itself; what it had until then is in order.
+    pub(crate) broke: Option<anyhow::Error>,
     /// Lines printed.
     pub(crate) printed: Option<u64>,
 }
@@ -64,6 +66,7 @@ pub(crate) struct Running {
     stop_capture: Arc<AtomicBool>,
     stop_sampler: Arc<AtomicBool>,
     waiting: Gauge,
+    committed: Arc<AtomicU64>,
     drain: JoinHandle<anyhow::Result<()>>,
     capture: Option<JoinHandle<Result<live::Stats, live::Error>>>,
     writer: JoinHandle<anyhow::Result<(Sink, Losses, Vec<Cost>)>>,
@@ -99,8 +102,10 @@ impl Running {
             source = Box::new(Metered::new(source, meter));
         }
         let drain = spawn("drain", move || drain(source, to_writer, pace, &stop))?;
-        let writer = spawn("writer", move || Writer::new(sink, decoder).run(&from_drain))?;
-        Ok(Running { session_id, stop_capture, stop_sampler, waiting, drain, capture, writer })
+        let committed = Arc::<AtomicU64>::default();
+        let counts = Arc::clone(&committed);
+        let writer = spawn("writer", move || Writer::new(sink, decoder, counts).run(&from_drain))?;
+        Ok(Running { session_id, stop_capture, stop_sampler, waiting, committed, drain, capture, writer })
     }
 
     /// Has a thread ended that should still be running?
@@ -115,6 +120,11 @@ impl Running {
         self.waiting.waiting_bytes()
     }
 
+    /// Knows, also after a recording that broke off, what there is of it.
+    pub(crate) fn kept(&self) -> Kept {
+        Kept { committed: Arc::clone(&self.committed), waiting: self.waiting.clone() }
+    }
+
     /// Ends the recording in order: packets first, so that none is captured that was not sampled.
     pub(crate) fn stop(self) -> anyhow::Result<Report> {
         self.stop_capture.store(true, Ordering::Release);
@@ -123,13 +133,12 @@ impl Running {
         let drained = join_thread(self.drain);
         let (sink, losses, costs) = join_thread(self.writer)??;
         // what was sampled is kept in order, even where the capture broke off
-        let captured = match capture {
-            Ok(Some(ended)) => ended.map(Some).map_err(anyhow::Error::from),
-            Ok(None) => Ok(None),
-            Err(e) => Err(e),
+        let (stats, broke) = match capture? {
+            Some(Ok(stats)) => (Some(stats), None),
+            Some(Err(error)) => (None, Some(error.into())),
+            None => (None, None),
         };
-        let stats = captured.as_ref().ok().copied().flatten();
-        drained??;
+        let broke = drained?.err().or(broke);
         let totals = sink.totals();
         let end = SessionEnd {
             capture_packets: stats.map(|s| s.packets),
@@ -142,8 +151,25 @@ impl Running {
         if printed.is_ok() {
             self.waiting.remove_file();
         }
-        captured?;
-        Ok(Report { totals, losses, costs, capture: stats, printed: printed? })
+        Ok(Report { totals, losses, costs, capture: stats, broke, printed: printed? })
+    }
+}
+
+/// What there is of a recording.
+pub(crate) struct Kept {
+    committed: Arc<AtomicU64>,
+    waiting: Gauge,
+}
+
+impl Kept {
+    /// Samples in the trace for good.
+    pub(crate) fn samples(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// Bytes of records in the backlog's file that may not be in the trace; `None`: there is no file.
+    pub(crate) fn waiting_bytes(&self) -> Option<u64> {
+        self.waiting.file_bytes()
     }
 }
 
@@ -246,9 +272,11 @@ impl Pace {
 fn drain(mut source: impl Source, mut to_writer: In, mut pace: Pace, stop: &AtomicBool) -> anyhow::Result<()> {
     let gone = || anyhow!("the writer stopped");
     let mut busy = 0;
-    while !stop.load(Ordering::Acquire) {
+    let mut refusal = None;
+    while refusal.is_none() && !stop.load(Ordering::Acquire) {
         source.wait(DRAIN_EVERY)?;
         let taken_bytes = drain_ring(&mut source, &mut to_writer).ok_or_else(gone)?;
+        refusal = to_writer.refusal();
         if let Some(wait) = pace.after(taken_bytes, to_writer.spilled_bytes()) {
             to_writer.hold(wait);
             busy += u32::from(wait && busy <= MEASURED_WHILE_BUSY);
@@ -262,7 +290,9 @@ fn drain(mut source: impl Source, mut to_writer: In, mut pace: Pace, stop: &Atom
     // detached: what the ring holds now is all that there is
     drain_ring(&mut source, &mut to_writer).ok_or_else(gone)?;
     let last = Last { losses: source.losses(), costs };
-    to_writer.finish(last, || source.context()).then_some(()).ok_or_else(gone)
+    to_writer.finish(last, || source.context()).then_some(()).ok_or_else(gone)?;
+    // ended in order all the same: what came until then is written as far as that goes
+    refusal.map_or(Ok(()), Err)
 }
 
 /// Returns the bytes of records that there were; `None`: there is no writer any more.
@@ -285,14 +315,16 @@ fn drain_ring(source: &mut impl Source, to_writer: &mut In) -> Option<usize> {
 struct Writer {
     sink: Sink,
     decoder: Decoder,
+    /// When it last committed, and how many samples were in the trace then.
     committed: Instant,
+    counts: Arc<AtomicU64>,
     /// Samples whose flow was never announced.
     orphans: u64,
 }
 
 impl Writer {
-    fn new(sink: Sink, decoder: Decoder) -> Writer {
-        Writer { sink, decoder, committed: Instant::now(), orphans: 0 }
+    fn new(sink: Sink, decoder: Decoder, counts: Arc<AtomicU64>) -> Writer {
+        Writer { sink, decoder, committed: Instant::now(), counts, orphans: 0 }
     }
 
     fn run(mut self, from_drain: &Out) -> anyhow::Result<(Sink, Losses, Vec<Cost>)> {
@@ -309,8 +341,7 @@ impl Writer {
                 Next::Waited => {
                     let taken = self.tell_taken(from_drain);
                     self.sink.commit()?;
-                    self.committed = Instant::now();
-                    from_drain.committed(taken);
+                    self.is_committed(from_drain, taken);
                 }
                 Next::Gone => return Err(anyhow!("the drain stopped")),
             }
@@ -323,10 +354,15 @@ impl Writer {
         let taken = if due { self.tell_taken(from_drain) } else { None };
         self.sink.batch_end(batch.after, due)?;
         if due {
-            self.committed = Instant::now();
-            from_drain.committed(taken);
+            self.is_committed(from_drain, taken);
         }
         Ok(())
+    }
+
+    fn is_committed(&mut self, from_drain: &Out, taken: Option<u64>) {
+        self.committed = Instant::now();
+        self.counts.store(self.sink.totals().samples, Ordering::Release);
+        from_drain.committed(taken);
     }
 
     /// Has the next commit store how far the backlog's file is written.
@@ -517,7 +553,9 @@ mod tests {
         let waiting = to_writer.gauge();
         let over = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&over);
-        let writer = std::thread::spawn(move || Writer::new(sink, Decoder::of_synthetic()).run(&from_drain).unwrap());
+        let writer = std::thread::spawn(move || {
+            Writer::new(sink, Decoder::of_synthetic(), Arc::default()).run(&from_drain).unwrap()
+        });
         let length = flood.per_second.map(|n| Duration::from_secs_f64(flood.samples as f64 / n as f64));
         let drained = std::thread::spawn(move || drain(flood, to_writer, Pace::new(true), &stop));
         if let Some(length) = length {

@@ -101,7 +101,7 @@ fn process_to_kill() {
     std::thread::spawn(move || drain(source, to_writer, Pace::new(true), &AtomicBool::new(false)));
     say_begun();
     // no end in order
-    Writer::new(sink, Decoder::of_synthetic()).run(&from_drain).map(drop).unwrap();
+    Writer::new(sink, Decoder::of_synthetic(), Arc::default()).run(&from_drain).map(drop).unwrap();
 }
 
 /// Starts the process, and waits until it has begun.
