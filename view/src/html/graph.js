@@ -17,13 +17,6 @@ function colour(name) { return getComputedStyle(document.documentElement).getPro
 const REASON_COLOURS = { application: "grey", "receive window": "window", cwnd: "cwnd", pacing: "ack", recovery: "again" };
 function reasonColour(reason) { return colour(REASON_COLOURS[reason] ?? "sack"); }
 
-// without WebGL plotly.js draws SVG: slower, but there
-const TRACE_TYPE = (() => {
-  const context = document.createElement("canvas").getContext("webgl");
-  context?.getExtension("WEBGL_lose_context")?.loseContext();
-  return context ? "scattergl" : "scatter";
-})();
-
 const seconds = (ns) => ns.map((t) => t / 1e9);
 
 /** Upright bars from `low` to `high`, with what a hover at one of their points is about. */
@@ -157,7 +150,7 @@ function figure(flows, overview) {
     }
     for (const trace of traces(flow, overview)) {
       const n = f * PANELS.length + trace.panel;
-      data.push({ ...trace, type: TRACE_TYPE, hoverinfo: "none", xaxis: axis("x", f), yaxis: axis("y", n), showlegend: f === 0 && !LANES[trace.panel],
+      data.push({ ...trace, type: "scatter", hoverinfo: "none", xaxis: axis("x", f), yaxis: axis("y", n), showlegend: f === 0 && !LANES[trace.panel],
         legendgroup: trace.name, connectgaps: false });
     }
   });
