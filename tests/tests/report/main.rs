@@ -291,6 +291,10 @@ fn compare() -> Result<()> {
     let title = browser.text("#flow-title")?;
     ensure!(title.contains("Flow 2: ") && title.contains("Flow 5: "), "{title}");
     ensure!(range(&browser, "x")? == (0.001, 0.003) && range(&browser, "y")?.0 == 10_000.0);
+    let rtt_ms = trace.sql("SELECT max(srtt_us) / 1e3 AS most FROM samples WHERE flow_id IN (2, 5)")?.remove(0);
+    let shown = browser.value("graph._fullLayout.yaxis3.range")?[1].as_f64().context("no range")?;
+    let most = rtt_ms["most"].as_f64().context("no RTT")?;
+    ensure!(shown > most && shown < 2.0 * most, "an RTT of {most} ms on an axis up to {shown}");
     browser.keys("+")?;
     ensure!(browser.value("graph._fullLayout.xaxis2.range")? == browser.value("graph._fullLayout.xaxis.range")?);
     browser.is_clean()?;
