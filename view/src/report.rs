@@ -25,8 +25,9 @@ use waiting::Waiting;
 
 /// Points of all graphs of a report together; each has an equal part, within [`POINTS`].
 const ALL_POINTS: usize = 400_000;
-/// Points of one graph: at least, at most.
-const POINTS: (usize, usize) = (4_000, 250_000);
+/// Points of one graph: at least, at most. More show no more on a screen, and take seconds to
+/// draw.
+const POINTS: (usize, usize) = (4_000, 20_000);
 
 /// Which flows of a report have a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,7 +191,7 @@ fn graph(query: &Query, id: i64, span: Span, points: usize) -> Result<Graph, Err
     let mut series = series(query, id, span)?;
     let mut left_out = std::mem::take(&mut series.left_out);
     thin(&mut series, points, &mut left_out);
-    let waiting = Waiting::read(query, &series.flow, span, points, &mut left_out)?;
+    let waiting = Waiting::read(query, &series.flow, span, points / 4, &mut left_out)?;
     let quality = format!(
         "SELECT capture_id AS capture, dir, match, coalesce(reason, '') AS reason, packets FROM match_quality WHERE flow_id = {id}"
     );

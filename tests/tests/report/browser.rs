@@ -56,11 +56,10 @@ impl Browser {
         let said = driver.wait_for_stdout(STARTED, LIMIT)?;
         let port = said.trim_start_matches(STARTED).trim_end_matches('.').to_owned();
         let profile = tempfile::tempdir()?;
-        // as root there is no sandbox; WebGL by software
+        // as root there is no sandbox
         let arguments = [
             "--headless=new".to_owned(),
             "--no-sandbox".to_owned(),
-            "--enable-unsafe-swiftshader".to_owned(),
             "--disable-dev-shm-usage".to_owned(),
             format!("--user-data-dir={}", profile.path().display()),
         ];

@@ -3,23 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 mod browser;
+mod trace;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Completion, Trial};
-use serde_json::Value as Json;
-use tcpprobe_fixtures::bulk::{Bulk, write};
-use tcpprobe_tests::{preconditions, tools};
+use tcpprobe_tests::preconditions;
 
 use browser::{Browser, DESKTOP, Screen};
+use trace::Trace;
 
-const LIMIT: Duration = Duration::from_secs(60);
-/// A real recording, with losses, a stalled receiver and an application that paused.
-const STALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/tutorial");
-const BULK: Bulk = Bulk { packets: 4_000, flows: 12, packets_a_flow: None, loss_every: 500, window: 40 };
 const PHONE: Screen = Screen { width: 360, height: 740, scheme: "dark" };
 /// WebDriver's codes of keys.
 const ESCAPE: &str = "\u{e00c}";
@@ -57,65 +51,13 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-/// A trace, and the pages that are made of it.
-struct Trace {
-    folder: tempfile::TempDir,
-}
-
-impl Trace {
-    fn stall(joined: bool) -> Result<Trace> {
-        let folder = tempfile::tempdir()?;
-        std::fs::copy(format!("{STALL}/stall.db"), folder.path().join("trace.db"))?;
-        let trace = Trace { folder };
-        if joined {
-            trace.tcpprobe(&["join", "trace.db", &format!("{STALL}/stall.pcap.gz")], 0)?;
-        }
-        Ok(trace)
-    }
-
-    fn bulk() -> Result<Trace> {
-        let folder = tempfile::tempdir()?;
-        write(&BULK, folder.path()).unwrap();
-        Ok(Trace { folder })
-    }
-
-    fn tcpprobe(&self, arguments: &[&str], code: i32) -> Result<tools::Finished> {
-        let mut command = Command::new(tools::tcpprobe()?);
-        tools::run(command.args(arguments).current_dir(self.folder.path()), LIMIT)?.expect_code(code)
-    }
-
-    fn page(&self, arguments: &[&str]) -> Result<(PathBuf, String)> {
-        let page = self.folder.path().join("page.html");
-        let said = self.tcpprobe(&[arguments, &["-o", "page.html"]].concat(), 0)?.stderr;
-        Ok((page, said))
-    }
-
-    fn report(&self, screen: Screen) -> Result<Browser> {
-        Browser::open(&self.page(&["report", "trace.db"])?.0, screen)
-    }
-
-    /// Rows of a statement, each an object.
-    fn sql(&self, statement: &str) -> Result<Vec<Json>> {
-        let out = self.tcpprobe(&["sql", "trace.db", statement, "--format", "json"], 0)?.stdout;
-        match serde_json::from_str(&out) {
-            Ok(Json::Array(rows)) => Ok(rows),
-            _ => out.lines().map(|line| Ok(serde_json::from_str(line)?)).collect(),
-        }
-    }
-
-    fn change(&self, statements: &str) {
-        let db = rusqlite::Connection::open(self.folder.path().join("trace.db")).unwrap();
-        db.execute_batch(statements).unwrap();
-    }
-}
-
 fn open_flow(browser: &Browser, row: usize) -> Result<()> {
     browser.click(&format!("#flow-table tbody tr:nth-child({row}) button"))?;
     drawn(browser)
 }
 
 fn drawn(browser: &Browser) -> Result<()> {
-    browser.until("document.querySelector('#graph .gl-canvas-focus, #graph .scatterlayer') && graph.calcdata")
+    browser.until("document.querySelector('#graph .scatterlayer .trace')")
 }
 
 fn range(browser: &Browser, letter: &str) -> Result<(f64, f64)> {
@@ -349,6 +291,10 @@ fn compare() -> Result<()> {
     let title = browser.text("#flow-title")?;
     ensure!(title.contains("Flow 2: ") && title.contains("Flow 5: "), "{title}");
     ensure!(range(&browser, "x")? == (0.001, 0.003) && range(&browser, "y")?.0 == 10_000.0);
+    let rtt_ms = trace.sql("SELECT max(srtt_us) / 1e3 AS most FROM samples WHERE flow_id IN (2, 5)")?.remove(0);
+    let shown = browser.value("graph._fullLayout.yaxis3.range")?[1].as_f64().context("no range")?;
+    let most = rtt_ms["most"].as_f64().context("no RTT")?;
+    ensure!(shown > most && shown < 2.0 * most, "an RTT of {most} ms on an axis up to {shown}");
     browser.keys("+")?;
     ensure!(browser.value("graph._fullLayout.xaxis2.range")? == browser.value("graph._fullLayout.xaxis.range")?);
     browser.is_clean()?;
@@ -371,7 +317,7 @@ fn what_is_not_there() -> Result<()> {
         let said = trace.tcpprobe(arguments, 1)?.stderr;
         ensure!(said.contains(word), "{said}");
     }
-    ensure!(!Path::new(&trace.folder.path().join("other.html")).exists(), "half a page");
+    ensure!(!trace.folder.path().join("other.html").exists(), "half a page");
     let empty = Trace::stall(false)?;
     empty.change(
         "PRAGMA foreign_keys = OFF; DELETE FROM sample_rows; DELETE FROM sample_runs; DELETE FROM flows; DELETE FROM losses;",

@@ -17,13 +17,6 @@ function colour(name) { return getComputedStyle(document.documentElement).getPro
 const REASON_COLOURS = { application: "grey", "receive window": "window", cwnd: "cwnd", pacing: "ack", recovery: "again" };
 function reasonColour(reason) { return colour(REASON_COLOURS[reason] ?? "sack"); }
 
-// without WebGL plotly.js draws SVG: slower, but there
-const TRACE_TYPE = (() => {
-  const context = document.createElement("canvas").getContext("webgl");
-  context?.getExtension("WEBGL_lose_context")?.loseContext();
-  return context ? "scattergl" : "scatter";
-})();
-
 const seconds = (ns) => ns.map((t) => t / 1e9);
 
 /** Upright bars from `low` to `high`, with what a hover at one of their points is about. */
@@ -49,7 +42,8 @@ function stateLines(of, i, overview) {
   const value = (v) => (v === null ? "not known" : count(v));
   const ms = (us) => (us === null ? "not known" : `${(us / 1e3).toFixed(3)} ms`);
   return [
-    `snd_cwnd ${value(of.snd_cwnd[i])}`, `snd_ssthresh ${of.snd_ssthresh[i] === null ? "none or not known" : count(of.snd_ssthresh[i])}`,
+    `snd_cwnd ${value(of.snd_cwnd[i])}`,
+    `snd_ssthresh ${of.snd_ssthresh[i] === null ? "none or not known" : count(of.snd_ssthresh[i])}`,
     `bytes_in_flight ${value(of.bytes_in_flight[i])}`, `srtt ${ms(of.srtt_us[i])}`,
     `ca_state ${overview.ca_states[of.ca_state[i]] ?? "not known"}`,
   ];
@@ -114,7 +108,8 @@ function waits(flow, overview) {
       x: between((i) => runs.from_ns[i] / 1e9, (i) => runs.to_ns[i] / 1e9, null), y: between(() => lane, () => lane, null),
       about: (point) => {
         const i = rows[Math.floor(point / 3)];
-        return [`waits: ${reason}`, `${(runs.from_ns[i] / 1e9).toFixed(6)} s, for ${((runs.to_ns[i] - runs.from_ns[i]) / 1e6).toFixed(3)} ms`];
+        const [from, length] = [runs.from_ns[i] / 1e9, (runs.to_ns[i] - runs.from_ns[i]) / 1e6];
+        return [`waits: ${reason}`, `${from.toFixed(6)} s, for ${length.toFixed(3)} ms`];
       },
     };
   });
@@ -157,8 +152,8 @@ function figure(flows, overview) {
     }
     for (const trace of traces(flow, overview)) {
       const n = f * PANELS.length + trace.panel;
-      data.push({ ...trace, type: TRACE_TYPE, hoverinfo: "none", xaxis: axis("x", f), yaxis: axis("y", n), showlegend: f === 0 && !LANES[trace.panel],
-        legendgroup: trace.name, connectgaps: false });
+      data.push({ ...trace, type: "scatter", hoverinfo: "none", xaxis: axis("x", f), yaxis: axis("y", n),
+        showlegend: f === 0 && !LANES[trace.panel], legendgroup: trace.name, connectgaps: false });
     }
   });
   frame(layout, flows, overview);
@@ -180,7 +175,11 @@ function frame(layout, flows, overview) {
   // rates of a few moments, far above the rest, would press the others flat
   const rates = each((f) => [...f.states.delivery_rate, ...f.states.pacing_rate]).sort((a, b) => a - b);
   const most = rates.at(-1), usual = rates[Math.floor(rates.length * 0.98)];
-  if (most > 2 * usual) Object.assign(layout[layoutKey("y", 3)], { range: [0, usual * 8 * 1.3] });
+  // axes that match each other do not find a range by themselves
+  const upTo = (panel, highest) => { layout[layoutKey("y", panel)].range = [0, (highest || 1) * 1.06]; };
+  upTo(1, Math.max(...flows.flatMap((f) => [f.states.in_flight, f.states.ssthresh_bytes, f.states.cwnd_bytes].map(top))));
+  upTo(2, Math.max(...flows.map((f) => Math.max(top(f.states.srtt_us), top(f.states.min_rtt_us)))) / 1e3);
+  upTo(3, (most > 2 * usual ? usual * 1.2 : most) * 8);
   layout.yaxis.range = range(overview.y_bytes, lowest - sent * 0.02, Math.max(sent * 1.05, Math.min(window_ * 1.02, sent * 1.25)));
 }
 
