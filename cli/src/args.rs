@@ -342,7 +342,7 @@ pub(crate) enum PlotFormat {
     Html,
 }
 
-/// Make a page of a trace: sessions, flows, match quality, losses, and why each sender waited
+/// Make a page for a browser: sessions, flows, their graphs, and why each sender waited
 ///
 /// One HTML file that needs a browser and no network. Flows are searched and sorted; a flow opens to its time-sequence
 /// graph, which zooms, pans and shows the sender's state at a packet, and to what the sender waited for, gap by gap.
