@@ -15,10 +15,10 @@ use crate::kept::{Endless, expect_next_works, expect_whole, record_into, tcpprob
 /// The second one is refused and says who has the trace; the first one goes on. Also where nothing is recorded yet, by
 /// another name of the trace, and for an import.
 pub(crate) fn on_one_trace(scene: &Scene, _rounds: u32) -> Result<()> {
-    let (trace, link) = (scene.file("one.db"), scene.file("link.db"));
+    let (trace, other_name) = (scene.file("one.db"), scene.file("same").join("one.db"));
     let first = record_into(scene, &trace, &["--no-pcap"])?;
     let pid = first.pid().to_string();
-    std::os::unix::fs::symlink("one.db", &link)?;
+    std::os::unix::fs::symlink(".", scene.file("same"))?;
     let log = scene.file("log");
     std::fs::write(&log, "1.0 192.0.2.1:40000 192.0.2.2:5201 132 0x2000 0x1000 11 7 65535 250 29200\n")?;
     let refused = |name: &std::path::Path, pcaps: usize| -> Result<()> {
@@ -35,7 +35,7 @@ pub(crate) fn on_one_trace(scene: &Scene, _rounds: u32) -> Result<()> {
     refused(&trace, 0)?;
     let traffic = Endless::start(scene)?;
     refused(&trace, 0)?;
-    refused(&link, 0)?;
+    refused(&other_name, 0)?;
     let said = tcpprobe(&trace, "import", &[&log.display().to_string()])?.expect_code(1)?.stderr;
     ensure!(said.contains(&format!("process {pid} writes samples")), "{said}");
     let shown = tcpprobe(&trace, "show", &[])?.expect_code(0)?;
