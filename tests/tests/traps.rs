@@ -120,6 +120,10 @@ fn only_tests_are_taken_for_tests() {
 #[test]
 fn the_tracer_opens_no_connection() {
     for path in sources_of(&["probes/src", "trace/src", "replay/src", "cli/src"]) {
+        if path.ends_with("tests.rs") {
+            // they try what a confined process may not
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap();
         // what a socket is made with; an option of one that captures packets connects nothing
         for word in

@@ -108,7 +108,7 @@ pub(crate) fn killed(scene: &Scene, rounds: u32) -> Result<()> {
         killed += u32::from(joining.wait(STEP_LIMIT)?.status.code().is_none());
         recorded.expect_all_or_nothing(&trace, &format!("round {round}, killed after {after:?}"))?;
     }
-    println!("{killed} of {rounds} joins were killed before their end");
+    eprintln!("{killed} of {rounds} joins were killed before their end");
     expect_next_works(scene, &scene.file("copy/trace.db"))
 }
 
