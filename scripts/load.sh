@@ -36,7 +36,8 @@ done) >"$folder/readings" 2>"$folder/refused" &
 
 printf '%8s %12s %12s %12s %14s\n' seconds "memory MB" "trace MB" "waiting MB" "samples there"
 began=$SECONDS
-mb() { stat -c %s "$@" 2>/dev/null | awk '{ n += $1 } END { printf "%.0f", n / 1e6 }'; }
+# what is on the disk: the backlog gives back what is written, and its file's length stays
+mb() { stat -c %b "$@" 2>/dev/null | awk '{ n += $1 } END { printf "%.0f", n * 512 / 1e6 }'; }
 line() {
     local memory
     memory=$(awk '/^VmRSS:/ { printf "%.0f", $2 / 1e3 }' "/proc/$recorder/status")
