@@ -2,8 +2,8 @@
 //!
 //! [`capture`] reads capture files frame by frame, [`packet`] makes one [`packet::Packet`] of each TCP segment,
 //! [`join`] gives each packet its sender's state, [`live`] takes captures. [`import`] makes samples of other programs'
-//! logs, [`export`] the reverse. [`anonymize`] rewrites addresses. But for [`live`] everything runs without root, on any system. Must not know BPF or the
-//! terminal.
+//! logs, [`export`] the reverse. [`anonymize`] rewrites addresses. But for [`live`] everything runs without root, on any
+//! system. Must not know BPF or the terminal.
 
 pub mod anonymize;
 mod batches;

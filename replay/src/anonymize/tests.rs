@@ -36,6 +36,40 @@ fn a_key_is_64_digits_whose_halves_differ() {
     }
 }
 
+/// A segment over IPv6 behind a header of hop-by-hop options.
+fn behind_hop_by_hop(options: &[u8]) -> Vec<u8> {
+    let (ipv6, tcp, hop_by_hop) = (6 << 4, 6, 0);
+    let payload = u16::try_from(2 + options.len() + 20).unwrap().to_be_bytes();
+    let mut frame = vec![ipv6, 0, 0, 0, payload[0], payload[1], hop_by_hop, 64];
+    frame.extend([0x20; 32]);
+    frame.extend([tcp, u8::try_from((2 + options.len()) / 8 - 1).unwrap()]);
+    frame.extend(options);
+    let mut header = [0; 20];
+    (header[12], header[13]) = (5 << 4, 16);
+    frame.extend(header);
+    frame
+}
+
+#[test]
+fn options_of_ipv6_that_may_hold_an_address_leave_a_packet_out() {
+    // padding; the length of a jumbogram, as the kernel's own super-packets have it (RFC 2675); a home address (RFC 6275)
+    let home = [&[1, 2, 0, 0, 0xc9, 16][..], &[0x20; 16]].concat();
+    let cases: [(&[u8], bool); 5] = [
+        (&[1, 4, 0, 0, 0, 0], true),
+        (&[0xc2, 4, 0, 1, 0, 0], true),
+        (&[0, 0, 0, 0, 0, 0], true),
+        (&home, false),
+        // padding that is none
+        (&[1, 4, 0x20, 1, 0xd, 0xb8], false),
+    ];
+    for (options, is_kept) in cases {
+        let mut into = Vec::new();
+        let kept = anonymizer().frame(LinkType::RAW, &behind_hop_by_hop(options), &mut into);
+        assert_eq!(kept, is_kept, "{options:?}");
+    }
+    assert!(!anonymizer().frame(LinkType::RAW, &behind_hop_by_hop(&[0xc2, 40, 0, 1, 0, 0]), &mut Vec::new()));
+}
+
 proptest! {
     #[test]
     fn so_many_first_bits_stay_common_and_no_more_v4(a: u32, bit in 0_u32..32, noise: u32) {

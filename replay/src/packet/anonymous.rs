@@ -15,6 +15,10 @@ const TCP_CHECKSUM: Range<usize> = 16..18;
 /// Options that hold numbers of the connection alone: maximum segment size, window scale, SACK permitted, SACK,
 /// timestamps, AccECN 0 and 1.
 const PLAIN_OPTIONS: [u8; 7] = [2, 3, 4, 5, 8, 172, 174];
+/// Options of IPv6.
+const PAD_1: u8 = 0;
+const PAD_N: u8 = 1;
+const JUMBO: u8 = 0xc2;
 const END_OF_OPTIONS: u8 = 0;
 const NO_OPTION: u8 = 1;
 
@@ -73,8 +77,11 @@ fn rewrite_v6(ip: &mut [u8], address: &mut impl FnMut(IpAddr) -> IpAddr) -> Opti
         let (following, bytes) = (*ip.get(at)?, *ip.get(at + 1)?);
         let extension = at..at
             + match next {
-                // its length, where it is a jumbogram
-                ip_number::IPV6_HEADER_HOP_BY_HOP => (usize::from(bytes) + 1) * 8,
+                ip_number::IPV6_HEADER_HOP_BY_HOP => {
+                    let bytes = (usize::from(bytes) + 1) * 8;
+                    ip.get(at + 2..at + bytes).filter(|options| are_plain(options))?;
+                    bytes
+                }
                 // the first one alone has the segment's header
                 ip_number::IPV6_FRAGMENTATION_HEADER if be16(ip, at + 2)? & !7 == 0 => 8,
                 // routing and mobility are made of addresses
@@ -91,6 +98,25 @@ fn rewrite_v6(ip: &mut [u8], address: &mut impl FnMut(IpAddr) -> IpAddr) -> Opti
         };
     }
     Some(at)
+}
+
+/// Do these options of IPv6 hold padding and the length of a jumbogram (RFC 2675) alone? Others have addresses, or may.
+fn are_plain(mut options: &[u8]) -> bool {
+    loop {
+        options = match options {
+            [] => return true,
+            [PAD_1, rest @ ..] => rest,
+            [kind, bytes, rest @ ..] => {
+                let Some((value, rest)) = rest.split_at_checked((*bytes).into()) else { return false };
+                match *kind {
+                    PAD_N if value.iter().all(|&byte| byte == 0) => rest,
+                    JUMBO if value.len() == 4 => rest,
+                    _ => return false,
+                }
+            }
+            [_] => return false,
+        };
+    }
 }
 
 /// Returns the length of the header, which must be there as a whole.
