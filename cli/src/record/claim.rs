@@ -1,5 +1,5 @@
-//! One writer of samples at a time, recorder or import: a trace is claimed by making its backlog's file, which is locked for as long as the recorder
-//! lives.
+//! One writer of samples at a time, recorder or import: a trace is claimed by making its backlog's file, which is locked
+//! for as long as the writer lives.
 //!
 //! Not by a lock on the trace itself: SQLite has its own there, and on a network file system the two would be one.
 
