@@ -53,11 +53,17 @@ pub fn cubic(db: &Connection) -> Result<usize> {
     Ok(reductions)
 }
 
-/// The windows that a flow had at its last samples up to this one.
+/// The windows that a flow had at its last samples up to this one, and those that it went back to within an ACK: one
+/// that ends a recovery sets the window to the threshold (tcp_end_cwnd_reduction) and may begin the next at once.
 fn windows_before(db: &Connection, flow: i64, sample: i64) -> Result<Vec<i64>> {
-    let mut windows =
-        db.prepare_cached("SELECT snd_cwnd FROM samples WHERE flow_id = ?1 AND id <= ?2 ORDER BY id DESC LIMIT 40")?;
-    Ok(windows.query_map([flow, sample], |r| r.get(0))?.collect::<Result<_, _>>()?)
+    let mut windows = db.prepare_cached(
+        "SELECT snd_cwnd, iif(ca_state IN (2, 3), snd_ssthresh, NULL) FROM samples
+         WHERE flow_id = ?1 AND id <= ?2 ORDER BY id DESC LIMIT 40",
+    )?;
+    let windows = windows
+        .query_map([flow, sample], |r| Ok([r.get::<_, Option<i64>>(0)?, r.get(1)?]))?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(windows.into_iter().flatten().flatten().collect())
 }
 
 /// BBR: each mode has its gains, and once the pipe is full the pacing rate is bandwidth times gain, less 1 %. Returns
