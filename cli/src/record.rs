@@ -149,7 +149,8 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         say!("writing the samples that waited, {waiting_mib} MiB");
     }
     let kept = running.kept();
-    let report = running.stop().inspect_err(|_| kept_words(args, &kept))?;
+    let broke_off = !matches!(end, Ok(End::Signal | End::Duration | End::Child(_) | End::Unread));
+    let report = running.stop(broke_off).inspect_err(|_| kept_words(args, &kept))?;
     summary(args, &report, pcap.as_deref(), started.elapsed());
     if let Some(cause) = report.broke {
         return Err(cause.context("the recording broke off"));

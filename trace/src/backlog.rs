@@ -30,7 +30,7 @@ pub enum Standing {
         /// Batches.
         taken: u64,
     },
-    /// The session has everything.
+    /// The session was ended, whether it broke off or not: it has everything.
     Written,
     /// There is no such session, or nothing says how far it got.
     Unknown,
@@ -43,16 +43,16 @@ pub fn standing(path: &Path, owner: &Owner) -> Result<Standing> {
 
 pub(crate) fn standing_in(db: &Connection, path: &Path, owner: &Owner) -> Result<Standing> {
     let err = failed(path, "cannot read how far the backlog was written");
-    let complete: Option<bool> = db
+    let ended: Option<bool> = db
         .query_row(
-            "SELECT complete = 1 FROM sessions WHERE id = ?1 AND started_ns = ?2 AND mono_base_ns = ?3
+            "SELECT ended_ns IS NOT NULL FROM sessions WHERE id = ?1 AND started_ns = ?2 AND mono_base_ns = ?3
                AND real_base_ns = ?4",
             params![owner.session_id, owner.started_ns, owner.mono_base_ns, owner.real_base_ns],
             |r| r.get(0),
         )
         .optional()
         .map_err(&err)?;
-    match complete {
+    match ended {
         None => return Ok(Standing::Unknown),
         Some(true) => return Ok(Standing::Written),
         Some(false) => {}

@@ -38,6 +38,8 @@ pub struct SessionEnd {
     pub costs: Vec<(String, u64, u64)>,
     /// As in [`SessionStart`], where it shows only in the samples.
     pub sampled: Option<Sampled>,
+    /// It did not end because someone wished so: what there is of it is in order, and it does not count as complete.
+    pub broke_off: bool,
 }
 
 /// Figures of a session so far.

@@ -429,7 +429,7 @@ impl SessionWriter {
         Ok(())
     }
 
-    /// Ends the session in order. Returns the samples lost in all.
+    /// Ends the session, with everything that there is of it. Returns the samples lost in all.
     pub fn finish(self, end: &SessionEnd, now: Anchor) -> Result<u64> {
         let path = self.path.clone();
         let (db, lost) = self.end(end, now)?;
@@ -470,7 +470,7 @@ impl SessionWriter {
         }
         self.db
             .execute(
-                "UPDATE sessions SET ended_ns = ?2, complete = 1, lost = ?3, capture_packets = ?4, capture_dropped = ?5,
+                "UPDATE sessions SET ended_ns = ?2, complete = ?7, lost = ?3, capture_packets = ?4, capture_dropped = ?5,
                    sample_mode = coalesce(?6, sample_mode) WHERE id = ?1",
                 params![
                     self.session_id,
@@ -479,6 +479,7 @@ impl SessionWriter {
                     end.capture_packets.map(|c| c as i64),
                     end.capture_dropped.map(|c| c as i64),
                     end.sampled.map(Sampled::name),
+                    !end.broke_off,
                 ],
             )
             .map_err(&err)?;

@@ -125,14 +125,14 @@ impl Running {
         Kept { committed: Arc::clone(&self.committed), waiting: self.waiting.clone() }
     }
 
-    /// Ends the recording in order: packets first, so that none is captured that was not sampled.
-    pub(crate) fn stop(self) -> anyhow::Result<Report> {
+    /// Ends the recording: packets first, so that none is captured that was not sampled. What was sampled is kept in
+    /// order; where the recording `broke_off`, also for a cause that none of its threads knows, it does not count as complete.
+    pub(crate) fn stop(self, broke_off: bool) -> anyhow::Result<Report> {
         self.stop_capture.store(true, Ordering::Release);
         let capture = self.capture.map(join_thread).transpose();
         self.stop_sampler.store(true, Ordering::Release);
         let drained = join_thread(self.drain);
         let (sink, losses, costs) = join_thread(self.writer)??;
-        // what was sampled is kept in order, even where the capture broke off
         let (stats, broke) = match capture? {
             Some(Ok(stats)) => (Some(stats), None),
             Some(Err(error)) => (None, Some(error.into())),
@@ -146,6 +146,7 @@ impl Running {
             losses: losses.by_cause().into_iter().filter(|(_, n)| *n > 0).collect(),
             costs: costs.iter().map(|c| (c.program.clone(), c.runs, c.time.as_nanos() as u64)).collect(),
             sampled: None,
+            broke_off: broke_off || broke.is_some(),
         };
         let printed = sink.finish(&end, clock::anchor());
         if printed.is_ok() {
