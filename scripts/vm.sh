@@ -5,7 +5,7 @@
 # Kernels are cached in ${XDG_CACHE_HOME:-~/.cache}/tcpprobe/kernels. target/vm/KERNEL/ gets each run's files,
 # target/vm/KERNEL.log what the machine said.
 #     VM_RUNS="fentry_bbr mptcp"   # only these runs, of those in scripts/vm/main.sh
-#     VM_PROGRAMS=FOLDER           # the folder of tcpprobe and traffic; else target/release, built anew
+#     VM_PROGRAMS=FOLDER           # the folder of tcpprobe and traffic; else target/debug, built anew
 #     VM_OUT=FOLDER                # instead of target/vm
 #     VM_PADDING=BYTES             # in the initramfs: another size makes another run, else all runs are the same
 # Exit code 1: a machine did not get to its end; 3: what is needed is not here, or a kernel cannot be fetched.
@@ -121,9 +121,8 @@ modules() {
 # The root of every machine: programs, the libraries that they are linked to, the runs.
 built=${VM_PROGRAMS:-}
 if [[ -z "$built" ]]; then
-    # optimized: in an emulated machine the time of a run is what tcpprobe takes to load its programs
-    cargo build --locked --release -p tcpprobe -p tcpprobe-fixtures
-    built=${CARGO_TARGET_DIR:-target}/release
+    cargo build --locked -p tcpprobe -p tcpprobe-fixtures
+    built=${CARGO_TARGET_DIR:-target}/debug
 fi
 root=$scratch/root
 mkdir -p "$root"/{bin,dev,proc,sys,run,tmp,etc,var/run}
@@ -156,12 +155,13 @@ for kernel in "${kernels[@]}"; do
     rm -f "$scratch/$kernel.disk"
     truncate -s 256M "$scratch/$kernel.disk"
     echo "vm: boots ${vmlinuz#"$cache/"}" >&2
-    # instructions are the clock, so that a slow host changes no figure
+    # instructions are the clock, so that a slow host changes no figure; but for the clock on the board, which has to go on
+    # while the machine sleeps, and to wake it, which the kernel leaves to the HPET where there is one
     timeout "${VM_SECONDS:-600}" qemu-system-x86_64 -accel tcg -smp 1 -m 1024M -nodefaults -display none -serial stdio \
-        -no-reboot -icount shift=1,sleep=off -rtc base=2026-01-01T00:00:00,clock=vm -seed 1 \
+        -no-reboot -icount shift=1,sleep=off -rtc base=2026-01-01T00:00:00,clock=host -seed 1 \
         -cpu max,-rdrand,-rdseed -kernel "$vmlinuz" -initrd "$scratch/$kernel.img" \
         -drive "file=$scratch/$kernel.disk,format=raw,if=virtio" \
-        -append "console=ttyS0 quiet panic=-1 mitigations=off nokaslr runs=${runs// /,}" \
+        -append "console=ttyS0 quiet panic=-1 mitigations=off nokaslr hpet=disable runs=${runs// /,}" \
         </dev/null | sed -u 's|\r||g' >"$out/$kernel.log" || true
     rm -rf "${out:?}/$kernel"
     mkdir -p "$out/$kernel"

@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tcpprobe_trace::sample::LossCause;
 
 use crate::check::Facts;
+use crate::clock::ClockSet;
 use crate::context;
 use crate::decode::flow_of;
 use crate::filter::{Filter, FilterError};
@@ -89,6 +90,9 @@ pub enum Error {
         /// Each way that was tried, and what the kernel said.
         causes: String,
     },
+    /// Nothing would tell that the wall clock is set.
+    #[error("cannot watch the wall clock: {0}")]
+    Clock(String),
     /// The ring cannot be read.
     #[error("cannot read the ring buffer: {0}")]
     Ring(String),
@@ -190,6 +194,7 @@ pub struct Sampler {
     // declared first, dropped first: programs go before the maps that they use
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
+    clock_set: ClockSet,
     losses: PerCpuArray<MapData, Counters>,
     masks: Array<MapData, CountedMask>,
     layouts: Layouts,
@@ -208,11 +213,13 @@ impl Sampler {
         let btf = Btf::from_sys_fs().map_err(|e| Error::NoBtf(e.to_string()))?;
         let mut ebpf = load_object(options, &btf)?;
         let ring = take_map(&mut ebpf, "events")?;
+        let clock_set = ClockSet::watch().map_err(|e| Error::Clock(e.to_string()))?;
         let losses = take_map(&mut ebpf, "losses")?;
         let masks = take_map(&mut ebpf, "internals_masks")?;
         let tick_ns = tick_ns();
         let mut sampler = Sampler {
             ring,
+            clock_set,
             losses,
             masks,
             layouts: Layouts::find(tick_ns),
@@ -252,13 +259,17 @@ impl Sampler {
         names.join("+")
     }
 
-    /// Waits until the programs wake the reader, at most `timeout`; returns at once if a signal comes.
+    /// Waits until the programs wake the reader, at most `timeout`; returns at once if a signal comes, or the wall clock
+    /// is set.
     pub fn wait(&self, timeout: Duration) -> Result<(), Error> {
-        let fd = self.ring.as_fd();
-        let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+        let mut fds = [self.ring.as_fd(), self.clock_set.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Ok(_) => {
+                self.clock_set.clear();
+                Ok(())
+            }
+            Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(e) => Err(Error::Ring(e.to_string())),
         }
     }

@@ -53,3 +53,27 @@ run_failing() {
 connection() {
     ip netns exec a cat /proc/net/tcp | awk '$3 ~ /:1451$/ && '"$1"' { found = 1 } END { exit !found }'
 }
+
+# The wall clock is set forward by an hour and back by two while data is on its way.
+run_stepped() {
+    transfer auto cubic &
+    await "data is sent" connection '$5 > "00001000"'
+    set_clock 3600
+    sleep 1
+    set_clock -7200
+    wait $!
+}
+
+# The machine sleeps while data is on its way, until the clock on its board wakes it: the monotonic clock stands still,
+# and the wall clock does not.
+run_suspended() {
+    transfer auto cubic &
+    await "data is sent" connection '$5 > "00001000"'
+    echo +4 >/sys/class/rtc/rtc0/wakealarm
+    echo mem >/sys/power/state
+    echo $? >"$folder/suspended.status"
+    wait $!
+}
+
+# set_clock SECONDS: sets the wall clock that much forward, or back.
+set_clock() { date -s "@$(($(date +%s) + $1))" >/dev/null; }

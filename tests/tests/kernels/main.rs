@@ -29,6 +29,8 @@ const RUNS: &[Judge] = &[
     ("tracepoint_bbr", transfers::bbr),
     ("fentry_dctcp", transfers::dctcp),
     ("failing", transfers::failing_locally),
+    ("stepped", transfers::stepped),
+    ("suspended", transfers::suspended),
     ("nested_ipv4", agreement::backends),
     ("nested_ipv6", agreement::backends),
     ("nested_no_timestamps", agreement::backends),

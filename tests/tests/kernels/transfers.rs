@@ -117,6 +117,46 @@ pub(crate) fn failing_locally(run: &Run) -> Result<()> {
     Ok(())
 }
 
+/// The wall clock was set by an hour forward and two back, and every packet still has the sample of its moment.
+pub(crate) fn stepped(run: &Run) -> Result<()> {
+    let db = transfer(run)?;
+    let steps = offsets_s(&db)?;
+    ensure!(steps == [0, 3_600, -3_600], "the wall clock was {steps:?} s off");
+    of_its_moment(&db)
+}
+
+/// The machine slept, which the wall clock noticed and the monotonic clock did not.
+pub(crate) fn suspended(run: &Run) -> Result<()> {
+    ensure!(run.text("suspended.status")? == "0", "the machine was not suspended");
+    let db = transfer(run)?;
+    let steps = offsets_s(&db)?;
+    ensure!(matches!(steps[..], [0, 2..=6]), "the wall clock was {steps:?} s off");
+    of_its_moment(&db)
+}
+
+/// By how many seconds the wall clock goes before the monotonic one, less what it did at first; a number for each step.
+fn offsets_s(db: &Connection) -> Result<Vec<i64>> {
+    let mut anchors = db.prepare("SELECT real_ns - mono_before_ns FROM clocks ORDER BY mono_before_ns")?;
+    let offsets_ns = anchors.query_map([], |r| r.get::<_, i64>(0))?.collect::<Result<Vec<_>, _>>()?;
+    let first_ns = offsets_ns.first().copied().context("no clock was read")?;
+    let mut offsets_s: Vec<i64> =
+        offsets_ns.iter().map(|o| (o - first_ns + 500_000_000).div_euclid(1_000_000_000)).collect();
+    offsets_s.dedup();
+    Ok(offsets_s)
+}
+
+/// Between the sample of a segment that is sent and its packet there are microseconds, but for what waits on the path.
+fn of_its_moment(db: &Connection) -> Result<()> {
+    let (packets, late) = db.query_row(
+        "SELECT count(*), total(delay_ns NOT BETWEEN -1000000 AND 500000000) FROM packets JOIN samples ON samples.id = sample_id
+         WHERE match = 'exact' AND phase = 'transmit'",
+        [],
+        |r| Ok((r.get::<_, i64>(0)?, r.get::<_, f64>(1)?)),
+    )?;
+    ensure!(packets > 500 && late == 0.0, "{late} of {packets} packets are not of their sample's moment");
+    Ok(())
+}
+
 /// A recording without losses, in which the path did lose, and all that TCP sent has its packet or was dropped there.
 fn transfer(run: &Run) -> Result<Connection> {
     let db = whole(run)?;
