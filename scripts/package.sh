@@ -30,7 +30,7 @@ else
 fi
 tcpprobe="$CARGO_TARGET_DIR/release/tcpprobe"
 
-# Man pages and completions follow from the program.
+# Man pages and completions follow from the program, notices from what it is linked of.
 made="$CARGO_TARGET_DIR/release/package"
 rm -rf "$made"
 mkdir -p "$made/man" "$into"
@@ -38,5 +38,6 @@ mkdir -p "$made/man" "$into"
 "$tcpprobe" generate bash > "$made/tcpprobe.bash"
 "$tcpprobe" generate zsh > "$made/_tcpprobe"
 "$tcpprobe" generate fish > "$made/tcpprobe.fish"
+scripts/notices.py > "$made/THIRD-PARTY"
 
 cargo deb --no-build ${fast:+"$fast"} --locked --strip -p tcpprobe -o "$into/"

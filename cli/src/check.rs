@@ -14,6 +14,7 @@ use tcpprobe_replay::live;
 
 use crate::Outcome;
 use crate::args::{CheckArgs, CheckFormat, DEFAULT_BUFFER_BYTES};
+use crate::output::standard;
 use crate::sockets::MAX_FLOWS;
 
 pub(crate) fn run(args: &CheckArgs) -> Outcome {
@@ -23,7 +24,7 @@ pub(crate) fn run(args: &CheckArgs) -> Outcome {
         capture: live::try_device("any", DEFAULT_BUFFER_BYTES).map_err(|e| e.to_string()),
         binary: std::env::current_exe().map_or_else(|_| "tcpprobe".to_owned(), |p| p.display().to_string()),
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = standard();
     match args.format {
         CheckFormat::Table => text::print(&found, &mut out)?,
         CheckFormat::Json => {

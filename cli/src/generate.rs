@@ -10,6 +10,7 @@ use clap_complete::Shell;
 
 use crate::Outcome;
 use crate::args::{Args, GenerateArgs, Generated};
+use crate::output::standard;
 
 const NAME: &str = "tcpprobe";
 
@@ -23,7 +24,9 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), NAME, &mut script);
-    std::io::stdout().write_all(&script)?;
+    let mut out = standard();
+    out.write_all(&script)?;
+    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 

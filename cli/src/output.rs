@@ -2,7 +2,7 @@
 //! their place under another name, then renamed.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Stdout, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -10,6 +10,28 @@ use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use tempfile::Builder;
+
+/// Standard output, which says in errors that it is that.
+pub(crate) struct Standard(Stdout);
+
+pub(crate) fn standard() -> Standard {
+    Standard(std::io::stdout())
+}
+
+impl Write for Standard {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes).map_err(of_standard_output)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush().map_err(of_standard_output)
+    }
+}
+
+/// Of the same kind: a reader that is gone is no error.
+fn of_standard_output(error: std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("standard output: {error}"))
+}
 
 /// Hands `write` the output that `path` names; - is standard output. An existing file is never overwritten, and none is
 /// left half-written.
@@ -23,11 +45,7 @@ pub(crate) fn write<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow
         out.flush()?;
         Ok(written)
     };
-    if path.as_os_str() == "-" {
-        buffered(&mut std::io::stdout().lock())
-    } else {
-        new_file(path, |file| buffered(file))
-    }
+    if path.as_os_str() == "-" { buffered(&mut standard()) } else { new_file(path, |file| buffered(file)) }
 }
 
 /// Makes a file of what `write` writes.
@@ -39,7 +57,7 @@ pub(crate) fn new_file<T>(path: &Path, write: impl FnOnce(&mut File) -> anyhow::
         .permissions(std::fs::Permissions::from_mode(0o666))
         .tempfile_in(parent)
         .with_context(|| cannot_make(path))?;
-    let written = write(file.as_file_mut())?;
+    let written = write(file.as_file_mut()).with_context(|| cannot_make(path))?;
     file.persist_noclobber(path).map_err(|e| e.error).with_context(|| cannot_make(path))?;
     Ok(written)
 }
@@ -53,7 +71,7 @@ pub(crate) fn new_folder<T>(path: &Path, write: impl FnOnce(&Path) -> anyhow::Re
         .permissions(std::fs::Permissions::from_mode(0o777))
         .tempdir_in(parent)
         .with_context(|| cannot_make(path))?;
-    let written = write(folder.path())?;
+    let written = write(folder.path()).with_context(|| cannot_make(path))?;
     let renamed = match renameat2(AT_FDCWD, folder.path(), AT_FDCWD, path, RenameFlags::RENAME_NOREPLACE) {
         // a file system that cannot refuse: at most an empty folder is replaced
         Err(Errno::EINVAL | Errno::ENOSYS) => std::fs::rename(folder.path(), path),

@@ -29,6 +29,7 @@ use tcpprobe_trace::writer::{SessionStart, SessionWriter};
 use crate::Outcome;
 use crate::args::{RecordArgs, SampleMode};
 use crate::confine::confine;
+use crate::output::standard;
 use crate::privilege::{self, Caller};
 use crate::sockets;
 use crate::words::{count, counted, say, seconds};
@@ -90,7 +91,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     warn_of_missing(&sampler);
     let started = Instant::now();
     let gone = Arc::new(AtomicBool::new(false));
-    let stdout = || Box::new(std::io::stdout()) as Box<dyn Write + Send>;
+    let stdout = || Box::new(standard()) as Box<dyn Write + Send>;
     let printer = args.print.then(|| Printer::new(stdout(), origin_mono_ns, Arc::clone(&gone)));
     // the session begins last: where anything else fails, the trace is not touched
     let capture = device.zip(pcap.as_deref()).map(|(device, file)| device.into_file(file)).transpose()?;

@@ -8,6 +8,7 @@ use tcpprobe_trace::query::{Query, Value};
 
 use crate::Outcome;
 use crate::args::ShowArgs;
+use crate::output::standard;
 use crate::record::recover::before_reading;
 use crate::sql::{add_row, new_table, print_table};
 
@@ -55,7 +56,7 @@ const UNJOINED: &str =
 pub(crate) fn run(args: &ShowArgs) -> Outcome {
     let waiting_bytes = before_reading(&args.trace);
     let query = Query::open(&args.trace)?;
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = BufWriter::new(standard());
     let size_bytes = std::fs::metadata(&args.trace).map(|m| m.len()).unwrap_or(0);
     writeln!(out, "{}  {:.1} MB", Path::new(&args.trace).display(), size_bytes as f64 / 1e6)?;
     if waiting_bytes > 0 {

@@ -10,10 +10,11 @@ use tcpprobe_trace::{READY, Ready};
 
 use crate::Outcome;
 use crate::args::{Format, SqlArgs};
+use crate::output::standard;
 use crate::record::recover::before_reading;
 
 pub(crate) fn run(args: &SqlArgs) -> Outcome {
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = BufWriter::new(standard());
     let Some(trace) = args.trace.as_deref().filter(|_| !args.list) else {
         print(&Listed, args.format, &mut out)?;
         out.flush()?;

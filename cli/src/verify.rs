@@ -8,14 +8,14 @@ use tcpprobe_trace::verify::{JOIN, Place, RECORDING, Report, Violation, verify};
 
 use crate::Outcome;
 use crate::args::{VerifyArgs, VerifyFormat};
+use crate::output::standard;
 use crate::record::recover::before_reading;
 use crate::sql::printable;
 use crate::words::{count, counted, say};
 
 pub(crate) fn run(args: &VerifyArgs) -> Outcome {
     before_reading(&args.trace);
-    let mut printer =
-        Printer { out: BufWriter::new(std::io::stdout().lock()), format: args.format, left: args.limit, printed: 0 };
+    let mut printer = Printer { out: BufWriter::new(standard()), format: args.format, left: args.limit, printed: 0 };
     let report = verify(&args.trace, &mut |violation| printer.add(violation))?;
     match printer.end() {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}

@@ -1,5 +1,6 @@
 //! The Debian package, as it is installed, reconfigured and purged on a copy of this machine's files.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -90,6 +91,54 @@ impl Drop for Machine {
     }
 }
 
+/// The crates whose code is in a program, with their versions: its debug information has the paths of their sources.
+fn linked_crates(program: &[u8]) -> BTreeSet<String> {
+    let sources = b"/registry/src/";
+    let at = program.windows(sources.len()).enumerate().filter(|(_, bytes)| bytes == sources).map(|(at, _)| at);
+    let crates = at.filter_map(|at| {
+        // in the folder of a registry; it is the end of some paths
+        let path = program[at + sources.len()..].splitn(3, |b| *b == b'/').nth(1)?;
+        let name = path.iter().take_while(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(b));
+        let name: String = name.map(|b| char::from(*b)).collect();
+        name.contains('-').then_some(name)
+    });
+    crates.collect()
+}
+
+/// Is everything of others that is in the program named with its licence, and has it a text, or is it said to have none?
+fn expect_notices(notices: &str) -> Result<()> {
+    let (works, texts) = notices.split_once("\n====").context("no texts")?;
+    let named: BTreeSet<&str> =
+        works.lines().filter(|line| !line.starts_with(' ')).filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+    let linked = linked_crates(&std::fs::read(tools::tcpprobe()?)?);
+    ensure!(linked.len() > 100, "not the crates of a program: {linked:?}");
+    let missing: Vec<_> = linked.iter().filter(|of| !named.contains(of.as_str())).collect();
+    ensure!(missing.is_empty(), "linked, and not in THIRD-PARTY: {missing:?}");
+    let (mut current, mut silent) = ("", named.clone());
+    for line in works.lines() {
+        if !line.starts_with(' ') {
+            current = line.split_once(": ").map_or("", |(name, _)| name);
+        } else if let Some((_, number)) = line.rsplit_once(": text ") {
+            ensure!(texts.contains(&format!("\nText {number}\n")), "{current}: no text {number}");
+            silent.remove(current);
+        } else if line.contains("has no text of its licence") {
+            silent.remove(current);
+        }
+    }
+    ensure!(silent.is_empty(), "no word of the texts of {silent:?}");
+    for words in [
+        "Bitstream Vera Fonts Copyright",
+        "plotly.js v",
+        "The author disclaims copyright to this source code",
+        "For Zstandard software",
+        "Copyright notices for The Rust Standard Library",
+        "UNICODE LICENSE V3",
+    ] {
+        ensure!(texts.contains(words), "no notice `{words}`");
+    }
+    Ok(())
+}
+
 fn installed() -> Result<()> {
     let machine = Machine::new()?;
     let into = machine.folder.path().join("root/tmp/package");
@@ -120,6 +169,7 @@ fn installed() -> Result<()> {
     ] {
         machine.run(&format!("test -s /usr/share/{file}"))?;
     }
+    expect_notices(&machine.run("cat /usr/share/doc/tcpprobe/THIRD-PARTY")?)?;
     let stall = "/usr/share/doc/tcpprobe/docs/tutorial/stall.db";
     machine.run(&format!("cp {stall} /tmp/stall.db"))?;
     ensure!(

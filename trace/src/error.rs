@@ -82,6 +82,13 @@ pub enum Error {
     /// The user's own SQL is wrong, or asks for more than reading.
     #[error("SQL: {0}")]
     Sql(String),
+    /// Who was handed a row cannot take it.
+    #[error("{cause}")]
+    Output {
+        /// Why not.
+        #[source]
+        cause: std::io::Error,
+    },
     /// The trace contradicts itself.
     #[error("{path}: damaged trace: {what}; `PRAGMA integrity_check` in sqlite3 says more", path = path.display())]
     Damaged {

@@ -57,8 +57,7 @@ impl Query {
         let mut rows = statement.query([]).map_err(err)?;
         let mut count = 0;
         while let Some(r) = rows.next().map_err(err)? {
-            row(&values(r, columns).map_err(err)?)
-                .map_err(|cause| Error::Io { path: PathBuf::from("output"), cause })?;
+            row(&values(r, columns).map_err(err)?).map_err(|cause| Error::Output { cause })?;
             count += 1;
         }
         Ok(count)

@@ -1,5 +1,7 @@
 //! Why there is no picture.
 
+use std::path::PathBuf;
+
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -8,11 +10,22 @@ pub enum Error {
     #[error(transparent)]
     Trace(#[from] tcpprobe_trace::Error),
     /// The trace has no such flow.
-    #[error("no flow {0}; `tcpprobe show` lists them")]
-    NoFlow(i64),
+    #[error("{trace}: no flow {flow}; `tcpprobe show {trace}` lists them", trace = trace.display())]
+    NoFlow {
+        /// The trace.
+        trace: PathBuf,
+        /// The flow asked for.
+        flow: i64,
+    },
     /// Nothing of the flow lies in the range that was asked for.
-    #[error("flow {flow}: no sample of it has a sender's state{}; `tcpprobe show` says what the trace holds", if *ranged { " in this range of --x" } else { "" })]
+    #[error(
+        "{trace}: flow {flow}: no sample of it has a sender's state{}; `tcpprobe show {trace}` says what the trace holds",
+        if *ranged { " in this range of --x" } else { "" },
+        trace = trace.display()
+    )]
     Empty {
+        /// The trace.
+        trace: PathBuf,
         /// The flow.
         flow: i64,
         /// Was only a part of its time asked for?

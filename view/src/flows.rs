@@ -64,5 +64,5 @@ pub(crate) fn from_row(row: &[Value]) -> Flow {
 /// The trace has none of this id, or cannot be read.
 pub fn flow(query: &Query, id: i64) -> Result<Flow, Error> {
     let rows = query.all(&format!("SELECT {COLUMNS} FROM flows WHERE id = {id}"))?;
-    rows.first().map(|row| from_row(row)).ok_or(Error::NoFlow(id))
+    rows.first().map(|row| from_row(row)).ok_or_else(|| Error::NoFlow { trace: query.path().to_owned(), flow: id })
 }

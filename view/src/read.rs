@@ -48,7 +48,7 @@ pub fn series(query: &Query, id: i64, span: Span) -> Result<Series, Error> {
     }
     points.sort();
     if points.states.is_empty() && points.segments.is_empty() {
-        return Err(Error::Empty { flow: id, ranged: span != Span::default() });
+        return Err(Error::Empty { trace: query.path().to_owned(), flow: id, ranged: span != Span::default() });
     }
     let Points { segments, acks, states, .. } = points;
     let source = capture.map_or(Source::Samples, |c| Source::Packets(c.path));

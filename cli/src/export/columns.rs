@@ -16,7 +16,7 @@ use tcpprobe_trace::columns::View;
 use super::usage;
 use crate::Outcome;
 use crate::args::{ExportArgs, ExportFormat, Table};
-use crate::output::{new_file, new_folder};
+use crate::output::{new_file, new_folder, standard};
 use crate::progress::Progress;
 use crate::words::{counted, say};
 
@@ -46,15 +46,14 @@ pub(super) fn run(args: &ExportArgs, format: ExportFormat) -> Outcome {
             bar.set(done);
             ControlFlow::Continue(())
         };
-        // not locked, for a writer of Parquet may be on any thread
-        let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout());
+        let mut out = BufWriter::with_capacity(1 << 16, standard());
         write(format, &source, view, &mut out, &mut show)?
     } else {
         let mut watch = until_interrupted(&bar)?;
         new_file(&args.output, |file| {
             let mut out = BufWriter::new(file);
             let rows = write(format, &source, view, &mut out, &mut watch)?;
-            out.flush().with_context(|| args.output.display().to_string())?;
+            out.flush()?;
             Ok(rows)
         })?
     };

@@ -14,7 +14,7 @@ use tcpprobe_trace::columns::View;
 use super::columns::until_interrupted;
 use crate::Outcome;
 use crate::args::ExportArgs;
-use crate::output::{new_file, new_folder};
+use crate::output::{new_file, new_folder, standard};
 use crate::progress::Progress;
 use crate::words::{counted, say};
 
@@ -25,14 +25,17 @@ pub(super) fn run(args: &ExportArgs) -> Outcome {
     let (graphs, all) = if is_stdout || args.output.extension().is_some_and(|e| e == "xpl") {
         let &[flow] = source.flows() else {
             let flows = counted(source.flows().len() as u64, "flow");
-            bail!("{flows}, and a file has the graph of one: choose it with --flow, or name a folder with -o DIR");
+            bail!(
+                "{}: {flows}, and a file has the graph of one: choose it with --flow, or name a folder with -o DIR",
+                args.trace.display()
+            );
         };
         let drawn = if is_stdout {
             let mut show = |done| {
                 bar.set(done);
                 ControlFlow::Continue(())
             };
-            let mut out = BufWriter::new(std::io::stdout().lock());
+            let mut out = BufWriter::new(standard());
             export(&source, flow, &mut out, &mut 0, &mut show)?
         } else {
             let mut watch = until_interrupted(&bar)?;
@@ -70,7 +73,7 @@ fn each(source: &Source, folder: &Path, watch: Watch<'_>) -> anyhow::Result<(u64
         }
     }
     if graphs == 0 {
-        bail!("no flow has a sample of a sent segment: nothing to draw");
+        bail!("{}: no flow has a sample of a sent segment: nothing to draw", source.trace().display());
     }
     Ok((graphs, all))
 }

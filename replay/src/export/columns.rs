@@ -3,7 +3,7 @@
 //! Owns the choice of rows and their order; must not know a format.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tcpprobe_trace::columns::View;
 use tcpprobe_trace::rows::{FlowOf, Row, RowReader};
@@ -33,8 +33,10 @@ pub enum Error {
     #[error("cannot make columns: {0}")]
     Arrow(#[from] arrow_schema::ArrowError),
     /// There is no such flow, or it is of another session.
-    #[error("no flow {flow}{}; there is {known}", of_session(*session))]
+    #[error("{}: no flow {flow}{}; there is {known}", trace.display(), of_session(*session))]
     NoFlow {
+        /// The trace.
+        trace: PathBuf,
         /// The flow asked for.
         flow: i64,
         /// The session asked for.
@@ -43,19 +45,32 @@ pub enum Error {
         known: String,
     },
     /// There is no such session, or it has no flows.
-    #[error("no flows in session {session}; there is {known}")]
+    #[error("{}: no flows in session {session}; there is {known}", trace.display())]
     NoSession {
+        /// The trace.
+        trace: PathBuf,
         /// The session asked for.
         session: i64,
         /// Those that have flows.
         known: String,
     },
     /// The trace has no flows at all.
-    #[error("this trace has no flows: nothing was recorded or imported")]
-    NoFlows,
+    #[error(
+        "{trace}: no flows: nothing was recorded or imported; `tcpprobe show {trace}` says what it holds",
+        trace = trace.display()
+    )]
+    NoFlows {
+        /// The trace.
+        trace: PathBuf,
+    },
     /// None of the tables has a row of these flows.
-    #[error("no rows of these flows in {tables}; packets are there after `tcpprobe join`")]
+    #[error(
+        "{trace}: no rows of these flows in {tables}; packets are there after `tcpprobe join {trace} CAPTURE`",
+        trace = trace.display()
+    )]
     NoRows {
+        /// The trace.
+        trace: PathBuf,
         /// The tables.
         tables: String,
     },
@@ -88,6 +103,7 @@ fn known(noun: &str, ids: impl Iterator<Item = i64>) -> String {
 
 /// The chosen flows of a trace, opened for reading.
 pub struct Source {
+    trace: PathBuf,
     reader: RowReader,
     flows: Vec<FlowOf>,
 }
@@ -100,20 +116,27 @@ impl Source {
     pub fn open(trace: &Path, selection: &Selection) -> Result<Source, Error> {
         let reader = RowReader::open(trace)?;
         let all = reader.flows()?;
+        let trace = trace.to_owned();
         if all.is_empty() {
-            return Err(Error::NoFlows);
+            return Err(Error::NoFlows { trace });
         }
         let of_session: Vec<FlowOf> =
             all.iter().copied().filter(|f| selection.session.is_none_or(|s| s == f.session_id)).collect();
         if let (Some(session), true) = (selection.session, of_session.is_empty()) {
-            return Err(Error::NoSession { session, known: known("session", all.iter().map(|f| f.session_id)) });
+            let known = known("session", all.iter().map(|f| f.session_id));
+            return Err(Error::NoSession { trace, session, known });
         }
         if let Some(&flow) = selection.flows.iter().find(|&&id| of_session.iter().all(|f| f.id != id)) {
             let known = known("flow", of_session.iter().map(|f| f.id));
-            return Err(Error::NoFlow { flow, session: selection.session, known });
+            return Err(Error::NoFlow { trace, flow, session: selection.session, known });
         }
         let wanted = |f: &FlowOf| selection.flows.is_empty() || selection.flows.contains(&f.id);
-        Ok(Source { reader, flows: of_session.into_iter().filter(wanted).collect() })
+        Ok(Source { trace, reader, flows: of_session.into_iter().filter(wanted).collect() })
+    }
+
+    /// The trace's file.
+    pub fn trace(&self) -> &Path {
+        &self.trace
     }
 
     /// The flows, by session and id.

@@ -78,7 +78,7 @@ pub fn export_folder(source: &Source, views: &[View], folder: &Path, watch: Watc
     }
     if done == 0 {
         let tables = views.iter().map(|v| v.name()).collect::<Vec<_>>().join(", ");
-        return Err(Error::NoRows { tables });
+        return Err(Error::NoRows { trace: source.trace().to_owned(), tables });
     }
     Ok(written)
 }

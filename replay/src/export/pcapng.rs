@@ -67,19 +67,29 @@ pub enum Error {
     #[error("cannot write the capture: {0}")]
     Write(#[from] std::io::Error),
     /// No capture was joined.
-    #[error("no capture is joined; join one first: tcpprobe join TRACE CAPTURE")]
-    NoCaptures,
+    #[error("{trace}: no capture is joined; join one first: `tcpprobe join {trace} CAPTURE`", trace = trace.display())]
+    NoCaptures {
+        /// The trace.
+        trace: PathBuf,
+    },
     /// There is no such capture, or which one is not said.
-    #[error("{what}; choose one with --capture: {known}")]
+    #[error("{}: {what}; choose one with --capture: {known}", trace.display())]
     Choose {
+        /// The trace.
+        trace: PathBuf,
         /// What is wrong.
         what: String,
         /// The captures that there are.
         known: String,
     },
     /// No such flow.
-    #[error("no flow {0}; `tcpprobe show` lists them")]
-    NoFlow(i64),
+    #[error("{trace}: no flow {flow}; `tcpprobe show {trace}` lists them", trace = trace.display())]
+    NoFlow {
+        /// The trace.
+        trace: PathBuf,
+        /// The flow asked for.
+        flow: i64,
+    },
     /// The file is not the one that was joined.
     #[error("{}: not the capture that was joined: {what}; name the right file with --pcap, or join this one", path.display())]
     Another {
@@ -99,10 +109,10 @@ pub fn export(trace: &Path, source: &Source, selection: &Selection, out: &mut dy
     let known =
         |id: i64| flows.iter().any(|&(flow, of)| flow == id && selection.session.is_none_or(|session| session == of));
     if let Some(&flow) = selection.flows.iter().find(|id| !known(**id)) {
-        return Err(Error::NoFlow(flow));
+        return Err(Error::NoFlow { trace: trace.to_owned(), flow });
     }
     let states = PacketStates::open(trace)?;
-    let joined = choose(states.captures()?, source.capture.as_deref())?;
+    let joined = choose(trace, states.captures()?, source.capture.as_deref())?;
     let path = source.file.clone().unwrap_or_else(|| joined.path.clone());
     let capture = Capture::open(&path).map_err(Error::Open)?;
     let columns = columns();
@@ -116,15 +126,16 @@ pub fn export(trace: &Path, source: &Source, selection: &Selection, out: &mut dy
     Ok(written)
 }
 
-fn choose(captures: Vec<JoinedCapture>, wanted: Option<&str>) -> Result<JoinedCapture, Error> {
+fn choose(trace: &Path, captures: Vec<JoinedCapture>, wanted: Option<&str>) -> Result<JoinedCapture, Error> {
+    let trace = trace.to_owned();
     let known = captures.iter().map(|c| format!("{} {:?}", c.id, c.path)).collect::<Vec<_>>().join(", ");
     let mut fitting =
         captures.into_iter().filter(|c| wanted.is_none_or(|w| c.path == Path::new(w) || w.parse() == Ok(c.id)));
     match (fitting.next(), fitting.next(), wanted) {
         (Some(one), None, _) => Ok(one),
-        (Some(_), Some(_), _) => Err(Error::Choose { what: "more than one capture is meant".into(), known }),
-        (None, _, Some(wanted)) => Err(Error::Choose { what: format!("no capture {wanted:?}"), known }),
-        (None, _, None) => Err(Error::NoCaptures),
+        (Some(_), Some(_), _) => Err(Error::Choose { trace, what: "more than one capture is meant".into(), known }),
+        (None, _, Some(wanted)) => Err(Error::Choose { trace, what: format!("no capture {wanted:?}"), known }),
+        (None, _, None) => Err(Error::NoCaptures { trace }),
     }
 }
 

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tcpprobe_trace::fields::index;
 use tcpprobe_trace::received::{Received, ReceivedReader};
@@ -172,28 +172,55 @@ pub enum Error {
     #[error("cannot write the lines: {0}")]
     Write(#[from] std::io::Error),
     /// There is no such flow, or it is of another session.
-    #[error("no flow {flow}{}; `tcpprobe show` lists them", session.map(|s| format!(" in session {s}")).unwrap_or_default())]
+    #[error(
+        "{trace}: no flow {flow}{}; `tcpprobe show {trace}` lists them",
+        of_session(*session),
+        trace = trace.display()
+    )]
     NoFlow {
+        /// The trace.
+        trace: PathBuf,
         /// The flow asked for.
         flow: i64,
         /// The session asked for.
         session: Option<i64>,
     },
     /// Nothing to choose from.
-    #[error("no flows{}", session.map(|s| format!(" in session {s}")).unwrap_or_default())]
-    NoFlows {
+    #[error(
+        "{trace}: no flows in session {session}; `tcpprobe show {trace}` says what it holds",
+        trace = trace.display()
+    )]
+    NoSession {
+        /// The trace.
+        trace: PathBuf,
         /// The session asked for.
-        session: Option<i64>,
+        session: i64,
+    },
+    /// The trace has no flows at all.
+    #[error(
+        "{trace}: no flows: nothing was recorded or imported; `tcpprobe show {trace}` says what it holds",
+        trace = trace.display()
+    )]
+    NoFlows {
+        /// The trace.
+        trace: PathBuf,
     },
     /// The format has one time axis.
     #[error(
-        "flows of the sessions {}: their times count from different starts; choose one with --session",
+        "{}: flows of the sessions {}: their times count from different starts; choose one with --session",
+        trace.display(),
         list(sessions)
     )]
     SeveralSessions {
+        /// The trace.
+        trace: PathBuf,
         /// Which.
         sessions: Vec<i64>,
     },
+}
+
+fn of_session(session: Option<i64>) -> String {
+    session.map(|s| format!(" in session {s}")).unwrap_or_default()
 }
 
 fn list(ids: &[i64]) -> String {
@@ -210,7 +237,7 @@ pub fn export(trace: &Path, selection: &Selection, out: &mut dyn Write) -> Resul
     let of_session = |of: i64| selection.session.is_none_or(|s| s == of);
     for &flow in &selection.flows {
         if !flows.iter().any(|&(id, of)| id == flow && of_session(of)) {
-            return Err(Error::NoFlow { flow, session: selection.session });
+            return Err(Error::NoFlow { trace: trace.to_owned(), flow, session: selection.session });
         }
     }
     let wanted = |id: i64| selection.flows.is_empty() || selection.flows.contains(&id);
@@ -219,9 +246,15 @@ pub fn export(trace: &Path, selection: &Selection, out: &mut dyn Write) -> Resul
     sessions.sort_unstable();
     sessions.dedup();
     let session = match sessions[..] {
-        [] => return Err(Error::NoFlows { session: selection.session }),
+        [] => {
+            let trace = trace.to_owned();
+            return Err(match selection.session {
+                Some(session) => Error::NoSession { trace, session },
+                None => Error::NoFlows { trace },
+            });
+        }
         [one] => one,
-        _ => return Err(Error::SeveralSessions { sessions }),
+        _ => return Err(Error::SeveralSessions { trace: trace.to_owned(), sessions }),
     };
     let mut written = Written { lines: 0, left_out: 0 };
     reader.each(session, wanted, |r| -> Result<(), Error> {

@@ -68,9 +68,11 @@ pub(super) fn interrupted_nothing_is_left() -> Result<()> {
     for (signal, format) in
         [(Signal::SIGINT, "parquet"), (Signal::SIGTERM, "csv"), (Signal::SIGINT, "json"), (Signal::SIGTERM, "xplot")]
     {
-        let running = begun(&traced, &["--to", format, "-o", &traced.path("out")?])?;
+        let out = traced.path("out")?;
+        let running = begun(&traced, &["--to", format, "-o", &out])?;
         let finished = running.stop(signal, LIMIT)?.expect_code(1)?;
-        ensure!(finished.stderr == "tcpprobe: interrupted; nothing is left of it\n", "{}", finished.stderr);
+        let wanted = format!("tcpprobe: cannot make {out}: interrupted; nothing is left of it\n");
+        ensure!(finished.stderr == wanted, "{}", finished.stderr);
         ensure!(traced.names()? == before, "{format} left {:?}", traced.names()?);
     }
     Ok(())
@@ -109,7 +111,10 @@ pub(super) fn without_packets_their_tables_are_left_out() -> Result<()> {
     let none = traced.path("none")?;
     let arguments = ["export", &traced.trace, "--to", "parquet", "--table", "packets", "-o", &none];
     let said = tcpprobe(&arguments)?.expect_code(1)?.stderr;
-    ensure!(said.contains("no rows of these flows in packets; packets are there after `tcpprobe join`"), "{said}");
+    let trace = &traced.trace;
+    let wanted =
+        format!("{trace}: no rows of these flows in packets; packets are there after `tcpprobe join {trace} CAPTURE`");
+    ensure!(said.contains(&wanted), "{said}");
     // a header is all that is known
     let csv = export(&traced.trace, &["--to", "csv", "--table", "packets"])?;
     ensure!(csv.stdout.lines().count() == 1 && csv.stdout.starts_with("id,capture_id,number,"), "{}", csv.stdout);

@@ -1,11 +1,16 @@
 //! A join that does not come to its end has left nothing of itself, and can be done again.
 
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use rusqlite::Connection;
 
 use tcpprobe_tests::lab::Ns;
@@ -16,27 +21,37 @@ use crate::Chance;
 use crate::disk::{SmallDisk, failing_writes};
 use crate::kept::{Endless, expect_next_works, expect_whole, record_into, tcpprobe};
 
-/// A recording with its capture, what a join of it leaves, and how long that takes.
+/// A recording with its capture, what a join of it leaves, how long that takes, and how much of this it writes.
 struct Recorded {
     trace: PathBuf,
     pcap: PathBuf,
     before: Vec<String>,
     after: Vec<String>,
     takes: Duration,
+    writes: Duration,
 }
 
 impl Recorded {
     fn of(scene: &Scene) -> Result<Recorded> {
-        let (trace, pcap) = (scene.file("recorded.db"), scene.file("recorded.pcap"));
-        let recorder = record_into(scene, &trace, &["-i", scene.lab.interface(Ns::A)])?;
-        scene.send(scene.transfer(12_000_000))?;
+        Recorded::with(scene, "recorded", 12_000_000, &[])
+    }
+
+    fn with(scene: &Scene, name: &str, bytes: u64, more: &[&str]) -> Result<Recorded> {
+        let (trace, pcap) = (scene.file(&format!("{name}.db")), scene.file(&format!("{name}.pcap")));
+        let recorder = record_into(scene, &trace, &[&["-i", scene.lab.interface(Ns::A)], more].concat())?;
+        scene.send(scene.transfer(bytes))?;
         Scene::stop(recorder)?;
-        let joined = scene.file("joined.db");
+        let joined = scene.file(&format!("{name}-joined.db"));
         std::fs::copy(&trace, &joined)?;
         let started = Instant::now();
-        join(&joined, &pcap)?;
+        let joining = Running::start(&mut join_command(&joined, &pcap)?)?;
+        await_writing(&joining, &joined, true)?;
+        let begun = Instant::now();
+        await_writing(&joining, &joined, false)?;
+        let writes = begun.elapsed();
+        joining.wait(STEP_LIMIT * 4)?.expect_code(0)?;
         let takes = started.elapsed();
-        Ok(Recorded { before: rows(&trace)?, after: rows(&joined)?, takes, trace, pcap })
+        Ok(Recorded { before: rows(&trace)?, after: rows(&joined)?, takes, writes, trace, pcap })
     }
 
     /// A copy in another folder.
@@ -91,24 +106,79 @@ fn rows(trace: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// A trace that was joined before is joined again in every third round.
-pub(crate) fn killed(scene: &Scene, rounds: u32) -> Result<()> {
-    let recorded = Recorded::of(scene)?;
-    let (mut chance, mut killed) = (Chance::new(), 0);
-    for round in 0..rounds {
-        let trace = recorded.copied_into(&scene.file("copy"))?;
-        if round % 3 == 2 {
-            join(&trace, &recorded.pcap)?;
-        }
-        let joining = Running::start(&mut join_command(&trace, &recorded.pcap)?)?;
-        let after = Duration::from_micros(chance.below(recorded.takes.as_micros() as u64));
-        std::thread::sleep(after);
-        // it may have come to its end just before
-        let _ = joining.signal(Signal::SIGKILL);
-        killed += u32::from(joining.wait(STEP_LIMIT)?.status.code().is_none());
-        recorded.expect_all_or_nothing(&trace, &format!("round {round}, killed after {after:?}"))?;
+/// Waits until a join has begun its transaction, or has none any more; it may come to its end without being seen in it.
+fn await_writing(joining: &Running, trace: &Path, begun: bool) -> Result<()> {
+    let process = PathBuf::from(format!("/proc/{}", joining.pid()));
+    let deadline = Instant::now() + STEP_LIMIT;
+    while process.exists() && is_writing(joining.pid(), trace)? != begun {
+        ensure!(Instant::now() < deadline, "the join does not {} to write", if begun { "begin" } else { "cease" });
+        // nobody is told of a lock that is taken
+        std::thread::sleep(Duration::from_micros(200));
     }
-    eprintln!("{killed} of {rounds} joins were killed before their end");
+    Ok(())
+}
+
+/// Has a process the lock of the one that writes? It is asked for, not taken: nobody is disturbed.
+fn is_writing(pid: Pid, trace: &Path) -> Result<bool> {
+    // RESERVED_LOCK of os.h, where there is no log; WAL_WRITE_LOCK of "WAL-mode File Format", in the log's index
+    for (suffix, byte) in [("", 0x4000_0001), ("-shm", 120)] {
+        let Ok(file) = File::open(format!("{}{suffix}", trace.display())) else { continue };
+        let mut lock = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: byte,
+            l_len: 1,
+            l_pid: 0,
+        };
+        fcntl(&file, FcntlArg::F_GETLK(&mut lock)).context("a lock cannot be asked for")?;
+        if lock.l_type != libc::F_UNLCK as libc::c_short && lock.l_pid == pid.as_raw() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Each round kills a join before its end: in turn one without and one with a log beside the trace, two of them while
+/// they write and two at any moment. In every third round the trace was joined before.
+pub(crate) fn killed(scene: &Scene, rounds: u32) -> Result<()> {
+    /// A join of this many bytes of capture, or more, has a log.
+    const LONG_BYTES: u64 = 1 << 20;
+    /// Each try of a round that comes too late halves the time in which the next one kills.
+    const TRIES: u32 = 16;
+    let short = Recorded::with(scene, "short", 6_000_000, &[])?;
+    let long = Recorded::with(scene, "long", 12_000_000, &["--snaplen", "192"])?;
+    ensure!(std::fs::metadata(&short.pcap)?.len() < LONG_BYTES, "this join has a log too");
+    ensure!(std::fs::metadata(&long.pcap)?.len() >= LONG_BYTES, "this join has no log either");
+    let (mut chance, mut too_late) = (Chance::new(), 0);
+    for round in 0..rounds {
+        let recorded = if round % 2 == 0 { &short } else { &long };
+        let while_writing = round % 4 < 2;
+        let mut within = if while_writing { recorded.writes } else { recorded.takes };
+        for attempt in 1.. {
+            let trace = recorded.copied_into(&scene.file("copy"))?;
+            if round % 3 == 2 {
+                join(&trace, &recorded.pcap)?;
+            }
+            let joining = Running::start(&mut join_command(&trace, &recorded.pcap)?)?;
+            if while_writing {
+                await_writing(&joining, &trace, true)?;
+            }
+            let after = Duration::from_micros(chance.below(within.as_micros() as u64));
+            std::thread::sleep(after);
+            let is_in_time = !while_writing || is_writing(joining.pid(), &trace)?;
+            // it may have come to its end just before
+            let _ = joining.signal(Signal::SIGKILL);
+            let is_killed = joining.wait(STEP_LIMIT)?.status.signal() == Some(Signal::SIGKILL as i32);
+            recorded.expect_all_or_nothing(&trace, &format!("round {round}, killed after {after:?}"))?;
+            if is_in_time && is_killed {
+                break;
+            }
+            ensure!(attempt < TRIES, "round {round}: no kill came before the end, the last one after {after:?}");
+            too_late += 1;
+            within /= 2;
+        }
+    }
+    eprintln!("{rounds} joins were killed before their end; {too_late} kills came too late, and were repeated");
     expect_next_works(scene, &scene.file("copy/trace.db"))
 }
 

@@ -12,13 +12,13 @@ use tcpprobe_tests::scene::{STEP_LIMIT, Scene, Transfer};
 use tcpprobe_tests::tools::{self, Running};
 
 /// A terminal with a command in it; goes away with this.
-struct Terminal {
+pub(crate) struct Terminal {
     socket: String,
 }
 
 impl Terminal {
     /// Starts a shell command; its exit code is shown when it ends.
-    fn start(scene: &Scene, command: &str) -> Result<Terminal> {
+    pub(crate) fn start(scene: &Scene, command: &str) -> Result<Terminal> {
         // a server that was told to end still has its socket for a while: each terminal has one of its own
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
@@ -37,7 +37,7 @@ impl Terminal {
         Ok(tools::run(&mut command, STEP_LIMIT)?.expect_code(0)?.stdout)
     }
 
-    fn press(&self, key: &str) -> Result<()> {
+    pub(crate) fn press(&self, key: &str) -> Result<()> {
         self.tmux(&["send-keys", key]).map(drop)
     }
 
@@ -47,7 +47,7 @@ impl Terminal {
     }
 
     /// Waits for all of these words; returns what stands there then.
-    fn wait_for(&self, words: &[&str]) -> Result<String> {
+    pub(crate) fn wait_for(&self, words: &[&str]) -> Result<String> {
         let deadline = Instant::now() + STEP_LIMIT;
         loop {
             let screen = self.screen()?;
@@ -81,14 +81,15 @@ fn is_coloured(screen: &str) -> bool {
         .any(|(codes, _)| codes.split(';').any(|code| code.parse().is_ok_and(|code: u8| (30..=38).contains(&code))))
 }
 
-fn command(scene: &Scene) -> Result<String> {
+/// The shell command of a `live` of the test's port.
+pub(crate) fn command(scene: &Scene) -> Result<String> {
     let netns = scene.lab.namespace(Ns::A);
     let tcpprobe = tools::tcpprobe()?;
     Ok(format!("ip netns exec {netns} {} live --netns current --port {}", tcpprobe.display(), scene.port))
 }
 
 /// A transfer that goes on until it is dropped. One of its ends may end by itself when the other is gone.
-fn endless(scene: &Scene) -> Result<(Running, Running)> {
+pub(crate) fn endless(scene: &Scene) -> Result<(Running, Running)> {
     let transfer = Transfer { every: Duration::from_millis(20), ..scene.transfer(u64::MAX) };
     let server = scene.serve(&transfer)?;
     let client = Running::start(&mut scene.client(&transfer)?)?;

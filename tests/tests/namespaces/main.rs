@@ -121,6 +121,8 @@ const IN_A_TERMINAL: &[Test] = &[
     ("live_flows_move_and_keys_work", PLAIN, live::flows_move_and_keys_work),
     ("live_without_colours_and_without_a_terminal", PLAIN, live::without_colours_and_without_a_terminal),
     ("live_record_has_one_line_on_a_terminal", PLAIN, live::record_has_one_line_on_a_terminal),
+    ("privileges_given_up_by_live_with_sudo", PLAIN, privileges::given_up_by_live_with_sudo),
+    ("privileges_given_up_by_live_of_root", PLAIN, privileges::given_up_by_live_of_root),
 ];
 
 const WITH_FILE_CAPABILITIES: &[Test] = &[

@@ -15,11 +15,13 @@ use tcpprobe_tests::scene::{STEP_LIMIT, Scene};
 use tcpprobe_tests::tools::{self, Running};
 
 use crate::expect::{expect_number, expect_sound};
+use crate::live::{self, Terminal};
 
 /// nobody, who is on every system.
 const USER: u32 = 65_534;
 const NO_CAPABILITIES: &str = "0000000000000000";
-const CAPABILITIES: [&str; 4] = ["CapInh", "CapPrm", "CapEff", "CapAmb"];
+/// The sets of a thread. The last one gives nothing, and only who is root can empty it.
+const CAPABILITIES: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd"];
 
 /// A recording as sudo begins one for [`USER`], whose folder it is.
 fn with_sudo(scene: &Scene, arguments: &[&str]) -> Result<Command> {
@@ -60,15 +62,15 @@ fn fields(status: &str) -> HashMap<&str, &str> {
     status.lines().filter_map(|line| line.split_once(':')).map(|(name, value)| (name, value.trim())).collect()
 }
 
-/// Has every thread of a process given up everything, and is it this user's?
-fn expect_given_up(pid: Pid, user: u32) -> Result<()> {
+/// Have a process and every thread of it given up these sets and everything else, and are they this user's?
+fn expect_given_up(pid: Pid, user: u32, sets: &[&str], least_threads: usize) -> Result<()> {
     let mut threads = 0;
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let status = std::fs::read_to_string(thread?.path().join("status"))?;
         let fields = fields(&status);
         let all_four = [user.to_string().as_str(); 4].join("\t");
         ensure!(fields["Uid"] == all_four && fields["Gid"] == all_four, "{status}");
-        for set in CAPABILITIES {
+        for &set in sets {
             ensure!(fields[set] == NO_CAPABILITIES, "{set} of {status}");
         }
         ensure!(fields["NoNewPrivs"] == "1", "{status}");
@@ -76,8 +78,7 @@ fn expect_given_up(pid: Pid, user: u32) -> Result<()> {
         ensure!(user == 0 || !fields["Groups"].split(' ').any(|g| g == "0"), "root's group: {status}");
         threads += 1;
     }
-    // the main one, the drain, the writer, the capture, the signals
-    ensure!(threads >= 5, "{threads} threads");
+    ensure!(threads >= least_threads, "{threads} threads");
     Ok(())
 }
 
@@ -92,12 +93,13 @@ fn expect_own_files(scene: &Scene, names: &[&str], user: u32) -> Result<()> {
 }
 
 /// Records a transfer, and looks at the recorder meanwhile.
-fn record(scene: &Scene, command: &mut Command, user: u32) -> Result<()> {
+fn record(scene: &Scene, command: &mut Command, user: u32, sets: &[&str]) -> Result<()> {
     let mut recorder = Running::start(command)?;
     recorder.wait_for_stderr("recording", STEP_LIMIT)?;
     expect_own_files(scene, &["trace.db", "trace.db-wal", "trace.db-shm", "trace.pcap"], user)?;
     scene.send(scene.transfer(300_000))?;
-    expect_given_up(recorder.pid(), user)?;
+    // the main one, the drain, the writer, the capture, the signals
+    expect_given_up(recorder.pid(), user, sets, 5)?;
     let said = Scene::stop(recorder)?.stderr;
     ensure!(!said.contains("not confined"), "{said}");
     expect_sound(scene, 1)?;
@@ -125,17 +127,44 @@ fn expect_costs(scene: &Scene) -> Result<()> {
 }
 
 pub(crate) fn given_up_with_sudo(scene: &Scene) -> Result<()> {
-    record(scene, &mut with_sudo(scene, &[])?, USER)?;
+    record(scene, &mut with_sudo(scene, &[])?, USER, &CAPABILITIES)?;
     expect_costs(scene)
 }
 
 pub(crate) fn given_up_by_root(scene: &Scene) -> Result<()> {
-    record(scene, &mut as_root(scene, &[])?, 0)?;
+    record(scene, &mut as_root(scene, &[])?, 0, &CAPABILITIES)?;
     expect_costs(scene)
 }
 
 pub(crate) fn given_up_with_file_capabilities(scene: &Scene) -> Result<()> {
-    record(scene, &mut with_file_capabilities(scene, &[])?, USER)
+    record(scene, &mut with_file_capabilities(scene, &[])?, USER, &CAPABILITIES[..4])
+}
+
+/// `live` sees a flow that begins when it has given up everything.
+fn expect_live_given_up(scene: &Scene, environment: &str, user: u32) -> Result<()> {
+    let file = scene.file("pid");
+    let command = format!("echo $$ > {}; exec env {environment} {}", file.display(), live::command(scene)?);
+    let terminal = Terminal::start(scene, &format!("sh -c '{command}'"))?;
+    terminal.wait_for(&["0 flows by rate"])?;
+    let pid = Pid::from_raw(std::fs::read_to_string(&file)?.trim().parse()?);
+    let traffic = live::endless(scene)?;
+    terminal.wait_for(&["1 flow by rate", "Mbit/s"])?;
+    // the main one, and the one that reads the terminal
+    expect_given_up(pid, user, &CAPABILITIES, 2)?;
+    terminal.press("q")?;
+    let screen = terminal.wait_for(&["exit code 0"])?;
+    // what is said before the first picture stands there again
+    ensure!(!screen.contains("not confined"), "{screen}");
+    drop(traffic);
+    Ok(())
+}
+
+pub(crate) fn given_up_by_live_with_sudo(scene: &Scene) -> Result<()> {
+    expect_live_given_up(scene, &format!("SUDO_UID={USER} SUDO_GID={USER}"), USER)
+}
+
+pub(crate) fn given_up_by_live_of_root(scene: &Scene) -> Result<()> {
+    expect_live_given_up(scene, "-u SUDO_UID -u SUDO_GID", 0)
 }
 
 /// More than what is written at once: the backlog is made, and taken away, when nothing else can be any more.
