@@ -121,7 +121,7 @@ pub fn join_capture_in_parts(
     for flow in dealer.shared().collect::<Vec<_>>() {
         shared.insert(flow, reader.samples(flows[flow as usize].id)?);
     }
-    let context = Context::new(trace, &path, &flows, &reader.sessions()?);
+    let context = Context::new(trace, &path, &flows, &reader)?;
     let batcher = Batcher::new(source, dealer, shared, batching, &context.spare, Box::new(|| context.landmarks()));
     driver::run(&context, &reader, batcher, &mut take)
 }

@@ -35,6 +35,7 @@ pub mod seq;
 mod sightings;
 mod spans;
 mod stamps;
+mod steps;
 mod times;
 mod tracks;
 mod translation;

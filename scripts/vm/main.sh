@@ -9,7 +9,7 @@ set -u
 . /runs/user.sh
 . /runs/protocols.sh
 
-runs="fentry_cubic fentry_bbr kprobe_cubic kprobe_bbr tracepoint_cubic tracepoint_bbr fentry_dctcp failing stepped suspended
+runs="fentry_cubic fentry_bbr kprobe_cubic kprobe_bbr tracepoint_cubic tracepoint_bbr fentry_dctcp failing fentry_stepped fentry_suspended
     nested_ipv4 nested_ipv6 nested_no_timestamps
     user_fentry user_kprobe user_tracepoint user_without_capabilities user_without_perfmon
     mptcp fastopen syncookies accecn"

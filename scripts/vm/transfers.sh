@@ -55,8 +55,8 @@ connection() {
 }
 
 # The wall clock is set forward by an hour and back by two while data is on its way.
-run_stepped() {
-    transfer auto cubic &
+run_fentry_stepped() {
+    transfer fentry cubic &
     await "data is sent" connection '$5 > "00001000"'
     set_clock 3600
     sleep 1
@@ -66,8 +66,8 @@ run_stepped() {
 
 # The machine sleeps while data is on its way, until the clock on its board wakes it: the monotonic clock stands still,
 # and the wall clock does not.
-run_suspended() {
-    transfer auto cubic &
+run_fentry_suspended() {
+    transfer fentry cubic &
     await "data is sent" connection '$5 > "00001000"'
     echo +4 >/sys/class/rtc/rtc0/wakealarm
     echo mem >/sys/power/state

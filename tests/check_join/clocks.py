@@ -1,9 +1,36 @@
 """One machine, one clock: what is said of the capture's clock, and of delays, must agree with that."""
 
-from recording import TOLERANCE_NS
+# What is sent is sampled before it is captured, what comes in after: but for a clock that is read in microseconds.
+TOLERANCE_NS = 5_000
+
+# Nothing waits longer between TCP and the tap.
+WAIT_NS = 1_000_000_000
+
+# The wall clock is slewed by less, adjtimex(2).
+SLEW_NS = 1_000_000
 
 # Drift is told in whole ppb, delays in whole ns.
 ROUNDING_NS = 2_000
+
+
+def in_doubt(check):
+    """Samples around a setting of the wall clock that are nearer to their packets if it was set before them: by how much,
+    by id. Those between the two readings may have been taken after it, those before may have waited to be sent."""
+    anchors = check.query("SELECT mono_before_ns, real_ns FROM clocks WHERE session_id = ? ORDER BY mono_before_ns",
+                          check.row["session_id"])
+    doubts = {}
+    for before, after in zip(anchors, anchors[1:]):
+        jump_ns = (after["real_ns"] - after["mono_before_ns"]) - (before["real_ns"] - before["mono_before_ns"])
+        if abs(jump_ns) < SLEW_NS:
+            continue
+        for row in check.rows:
+            sample = check.samples.get(row["sample_id"])
+            if sample is None or not before["mono_before_ns"] - WAIT_NS <= sample["mono_ns"] < after["mono_before_ns"]:
+                continue
+            late_ns = check.packets[row["number"]].ts_ns - sample["ts_ns"]
+            if abs(late_ns - jump_ns) < abs(late_ns):
+                doubts[sample["id"]] = jump_ns
+    return doubts
 
 
 def check_clock(check):

@@ -3,10 +3,8 @@
 import collections
 import os
 
+import clocks
 from capture import read_capture
-
-# What is sent is sampled before it is captured, what comes in after: but for a clock that is read in microseconds.
-TOLERANCE_NS = 5_000
 
 
 class Check:
@@ -34,14 +32,16 @@ class Check:
         self.samples = {row["id"]: row for row in self.query(
             "SELECT s.* FROM samples s JOIN flows f ON f.id = s.flow_id WHERE f.session_id = ?",
             self.row["session_id"])}
+        self.rows = self.query("SELECT * FROM packets WHERE capture_id = ? ORDER BY number, dir", self.row["id"])
+        self.states = self.query("SELECT * FROM packet_state WHERE capture_id = ?", self.row["id"])
+        self.packets = {packet.number: packet for packet in self.capture}
+        for number, jump_ns in clocks.in_doubt(self).items():
+            self.samples[number] = dict(self.samples[number], ts_ns=self.samples[number]["ts_ns"] + jump_ns, jump_ns=jump_ns)
         # Changes of state that no segment made have no sequence number.
         self.segments = collections.defaultdict(list)
         for sample in sorted(self.samples.values(), key=lambda sample: sample["serial"]):
             if sample["seq"] is not None:
                 self.segments[sample["flow_id"], sample["phase"]].append(sample)
-        self.rows = self.query("SELECT * FROM packets WHERE capture_id = ? ORDER BY number, dir", self.row["id"])
-        self.states = self.query("SELECT * FROM packet_state WHERE capture_id = ?", self.row["id"])
-        self.packets = {packet.number: packet for packet in self.capture}
 
     def query(self, sql, *parameters):
         return self.database.execute(sql, parameters).fetchall()

@@ -3,8 +3,8 @@
 import collections
 
 from capture import are_copies
+from clocks import TOLERANCE_NS
 from ranges import ACK, FIN, RST, SYN, seq_diff, span
-from recording import TOLERANCE_NS
 
 
 def check_samples(check):

@@ -4,8 +4,8 @@ Samples tell the order in which the sender's TCP took up ACKs and sent packets. 
 have been taken up at any time after it was captured: then there is a least and a most.
 """
 
+from clocks import TOLERANCE_NS
 from ranges import ACK, Unwrapper
-from recording import TOLERANCE_NS
 
 # More than any window.
 MOST_SENT = 1 << 30

@@ -1,7 +1,7 @@
 """What was sent: which transmission of a byte range each packet is."""
 
+from clocks import TOLERANCE_NS
 from ranges import Ranges, Unwrapper, seq_diff, span
-from recording import TOLERANCE_NS
 
 # TSval is stamped when TCP builds a burst of segments, the sample when each leaves: the two may differ by some ticks.
 TSVAL_TOLERANCE_MS = 3

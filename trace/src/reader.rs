@@ -14,6 +14,9 @@ use crate::{Error, Result};
 mod landmarks;
 mod rows;
 mod runs;
+pub(crate) mod steps;
+
+pub use steps::ClockStep;
 
 use runs::{Chunk, Clocks, Wanted, With};
 
@@ -202,6 +205,15 @@ impl TraceReader {
             })
         });
         rows.and_then(Iterator::collect).map_err(&err)
+    }
+
+    /// Every setting of the wall clock that the anchors of the sessions show, by session and time. Anchors that cannot be
+    /// are passed over.
+    ///
+    /// # Errors
+    /// The trace cannot be read.
+    pub fn clock_steps(&self) -> Result<Vec<ClockStep>> {
+        steps::steps(&self.db, &self.path)
     }
 
     /// How many samples each flow has, by its runs: what they say, and no look at the samples.

@@ -22,6 +22,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use crate::reader::steps::steps;
 use crate::store::{failed, open_read};
 use crate::{Error, Result};
 
@@ -74,7 +75,10 @@ pub const JOIN: &[Check] = &[
     check("as_sent", "snd_una ≤ seq and the end ≤ snd_nxt once it was sent"),
     check("carried", "carried edges lie between those of the packet's sample and of the flow's next sample"),
     check("sacked", "sacked_bytes ≤ bytes_in_flight"),
-    check("delay", "delay_ns is packet time minus sample time, and its variation is not negative"),
+    check(
+        "delay",
+        "delay_ns is packet time minus sample time, but for a clock that was set, and its variation is not negative",
+    ),
     check("sightings", "packets of one sample are its parts, or copies numbered 0, 1, …"),
     check("frames", "a frame has one row for each of its sockets, at most two, which agree whether it is a copy"),
     check("capture_counts", "packets, tcp_packets, joined and the frames not joined count the rows"),
@@ -151,7 +155,7 @@ impl Report {
 pub fn verify(path: &Path, each: &mut dyn FnMut(&Violation) -> std::io::Result<()>) -> Result<Report> {
     let db = open_read(path)?;
     db.execute_batch("BEGIN").map_err(failed(path, "cannot verify"))?;
-    let mut run = Run { db: &db, path, each, report: Report::default() };
+    let mut run = Run { db: &db, path, each, report: Report::default(), jumps_ns: jumps_ns(&db, path)? };
     let mut sessions = session::check(&mut run)?;
     flow::check(&mut run, &mut sessions)?;
     session::check_counts(&mut run, &sessions)?;
@@ -166,6 +170,14 @@ struct Run<'a> {
     path: &'a Path,
     each: &'a mut dyn FnMut(&Violation) -> std::io::Result<()>,
     report: Report,
+    /// By how much the wall clock was set, each time; in order of size.
+    jumps_ns: Vec<i64>,
+}
+
+fn jumps_ns(db: &Connection, path: &Path) -> Result<Vec<i64>> {
+    let mut jumps_ns: Vec<i64> = steps(db, path)?.into_iter().map(|step| step.jump_ns).collect();
+    jumps_ns.sort_unstable();
+    Ok(jumps_ns)
 }
 
 impl<'a> Run<'a> {

@@ -74,6 +74,8 @@ pub struct SessionWriter {
     mono_base_ns: i64,
     real_base_ns: i64,
     anchor: Anchor,
+    /// Has it a row in `clocks`?
+    anchor_is_kept: bool,
     anchored: bool,
     // boxed, for they are taken out while they are worked on
     flows: HashMap<u64, Box<FlowState>>,
@@ -147,6 +149,7 @@ impl SessionWriter {
             mono_base_ns: anchor.mono_ns(),
             real_base_ns,
             anchor,
+            anchor_is_kept: true,
             anchored,
             flows: HashMap::new(),
             next,
@@ -364,7 +367,12 @@ impl SessionWriter {
     /// Says that everything up to `now` has been handed over, and makes it durable where `commit` says so.
     pub fn batch_end(&mut self, now: Anchor, commit: bool) -> Result<()> {
         let stepped = ClockSegment::new(self.anchor, now).stepped();
-        if commit || stepped {
+        if stepped && !self.anchor_is_kept {
+            // between this one and the next it was set: the nearer, the less is in doubt
+            self.anchor_row(self.anchor)?;
+        }
+        self.anchor_is_kept = commit || stepped;
+        if self.anchor_is_kept {
             self.anchor_row(now)?;
         }
         self.anchor = now;

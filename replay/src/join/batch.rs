@@ -11,6 +11,7 @@ use crate::hash::{HashMap, HashMapExt as _};
 use crate::packet::Packet;
 use crate::reconstruct::Least;
 use crate::sightings::FlowPacket;
+use crate::steps;
 use crate::views::{Account, Matching, Places, account, by_flow};
 
 /// What was found in a batch.
@@ -72,6 +73,7 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
     };
     let mut views = matching.by_address(&packets, dealt)?;
     let translated = matching.translate(&mut packets, &mut views)?;
+    steps::settle(&context.steps, context.flows, &packets, &mut views);
     let delays: Vec<Delay> = views.par_iter().flat_map_iter(|v| v.matched.delays(&packets, &v.packets)).collect();
     let telling = if whole { Vec::new() } else { telling(&delays) };
     let clocks = Clocks::estimate(delays);

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{channel, sync_channel};
 
 use tcpprobe_trace::join::{CaptureRow, Outcome, Unjoined};
-use tcpprobe_trace::reader::{self, FlowRow, Sacked, SessionRow, TraceReader};
+use tcpprobe_trace::reader::{self, ClockStep, FlowRow, Sacked, TraceReader};
 
 use super::batch::{self, Found};
 use super::ledger::Ledger;
@@ -34,15 +34,23 @@ pub(super) struct Context<'a> {
     /// What the recording missed of this capture, if it is its own.
     dropped: Option<u64>,
     landmarks: OnceLock<Landmarks>,
+    /// Where the recording's wall clock was set.
+    pub(super) steps: Vec<ClockStep>,
     pub(super) spare: Spare,
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(trace: &'a Path, capture: &Path, flows: &'a [FlowRow], sessions: &[SessionRow]) -> Context<'a> {
+    pub(super) fn new(
+        trace: &'a Path,
+        capture: &Path,
+        flows: &'a [FlowRow],
+        reader: &TraceReader,
+    ) -> tcpprobe_trace::Result<Context<'a>> {
         let capture = std::path::absolute(capture).unwrap_or_else(|_| capture.to_owned());
+        let sessions = reader.sessions()?;
         let own = sessions.iter().find(|s| s.capture_path.as_ref() == Some(&capture));
         let dropped = own.and_then(|s| s.capture_dropped);
-        Context {
+        Ok(Context {
             readers: Readers::new(trace),
             flows,
             counts: Counts::default(),
@@ -50,8 +58,9 @@ impl<'a> Context<'a> {
             capture,
             dropped,
             landmarks: OnceLock::new(),
+            steps: reader.clock_steps()?,
             spare: Spare::default(),
-        }
+        })
     }
 
     /// Read when they are asked for first.

@@ -151,6 +151,7 @@ impl SessionWriter {
             mono_base_ns: owner.mono_base_ns,
             real_base_ns: owner.real_base_ns,
             anchor,
+            anchor_is_kept: true,
             anchored: true,
             flows: HashMap::new(),
             next,
