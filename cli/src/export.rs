@@ -1,6 +1,7 @@
 //! `tcpprobe export`: samples, or a capture with states, in the format of another program, on standard output or into a new file.
 
 mod columns;
+mod trace;
 mod xplot;
 
 use std::process::ExitCode;
@@ -18,16 +19,33 @@ pub(crate) fn run(args: &ExportArgs) -> Outcome {
     if !args.tables.is_empty() && !has_tables {
         return usage("this format is not of a table: leave --table out");
     }
-    if args.to != ExportFormat::Pcapng && (args.capture.is_some() || args.pcap.is_some()) {
-        return usage("--capture and --pcap are for --to pcapng: leave them out");
+    if let Some(message) = misplaced(args) {
+        return usage(message);
     }
     before_reading(&args.trace);
     match args.to {
         ExportFormat::Tcpprobe => lines(args),
         ExportFormat::Pcapng => capture(args),
         ExportFormat::Xplot => xplot::run(args),
+        ExportFormat::Trace => trace::run(args),
         format => columns::run(args, format),
     }
+}
+
+/// Says why options do not go with the format, or with each other.
+fn misplaced(args: &ExportArgs) -> Option<&'static str> {
+    if args.to == ExportFormat::Trace {
+        return trace::misplaced(args);
+    }
+    if args.anonymize {
+        return Some(
+            "--anonymize is for --to trace: make an anonymous trace of it with -o FILE.db, and export that to this format",
+        );
+    }
+    if args.to != ExportFormat::Pcapng && (args.capture.is_some() || !args.pcaps.is_empty()) {
+        return Some("--capture and --pcap are for --to pcapng: leave them out");
+    }
+    (args.pcaps.len() > 1).then_some("an annotated capture is made of one: give one --pcap")
 }
 
 /// What cannot be meant.
@@ -48,7 +66,7 @@ fn lines(args: &ExportArgs) -> Outcome {
 }
 
 fn capture(args: &ExportArgs) -> Outcome {
-    let source = pcapng::Source { capture: args.capture.clone(), file: args.pcap.clone() };
+    let source = pcapng::Source { capture: args.capture.clone(), file: args.pcaps.first().cloned() };
     let written = output::write(&args.output, |out| Ok(pcapng::export(&args.trace, &source, &selection(args), out)?))?;
     say!("{}, {} with a state", counted(written.packets, "packet"), count(written.annotated));
     if written.without_options > 0 {

@@ -63,7 +63,7 @@ pub(crate) fn run(args: &JoinArgs) -> Ended {
 }
 
 /// Opens a capture, and a bar for how much of it has been read.
-fn open(path: &Path) -> anyhow::Result<(Capture, Progress)> {
+pub(crate) fn open(path: &Path) -> anyhow::Result<(Capture, Progress)> {
     let file = File::open(path).with_context(|| path.display().to_string())?;
     let bytes = file.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();

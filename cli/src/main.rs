@@ -11,6 +11,7 @@ mod export;
 mod generate;
 mod import;
 mod join;
+mod key;
 mod live;
 mod output;
 mod plot;

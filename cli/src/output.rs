@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-use tempfile::Builder;
+use tempfile::{Builder, NamedTempFile};
 
 /// Standard output, which says in errors that it is that.
 pub(crate) struct Standard(Stdout);
@@ -50,6 +50,15 @@ pub(crate) fn write<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow
 
 /// Makes a file of what `write` writes.
 pub(crate) fn new_file<T>(path: &Path, write: impl FnOnce(&mut File) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    made(path, |file| write(file.as_file_mut()))
+}
+
+/// Makes a file of what `write` writes into an empty one, which it finds by its name.
+pub(crate) fn new_named_file<T>(path: &Path, write: impl FnOnce(&Path) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    made(path, |file| write(file.path()))
+}
+
+fn made<T>(path: &Path, write: impl FnOnce(&mut NamedTempFile) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let (parent, prefix) = place(path)?;
     let mut file = Builder::new()
         .prefix(&prefix)
@@ -57,7 +66,7 @@ pub(crate) fn new_file<T>(path: &Path, write: impl FnOnce(&mut File) -> anyhow::
         .permissions(std::fs::Permissions::from_mode(0o666))
         .tempfile_in(parent)
         .with_context(|| cannot_make(path))?;
-    let written = write(file.as_file_mut()).with_context(|| cannot_make(path))?;
+    let written = write(&mut file).with_context(|| cannot_make(path))?;
     file.persist_noclobber(path).map_err(|e| e.error).with_context(|| cannot_make(path))?;
     Ok(written)
 }

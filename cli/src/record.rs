@@ -29,6 +29,7 @@ use tcpprobe_trace::writer::{SessionStart, SessionWriter};
 use crate::Outcome;
 use crate::args::{RecordArgs, SampleMode};
 use crate::confine::confine;
+use crate::key::key;
 use crate::output::standard;
 use crate::privilege::{self, Caller};
 use crate::sockets;
@@ -72,7 +73,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         command::look_for(program)?;
     }
     let claim = args.trace.as_deref().map(claim).transpose()?;
-    let key = args.anonymize.then(|| anonymous::key(args.anonymize_key.as_deref())).transpose()?;
+    let key = args.anonymize.then(|| key(args.anonymize_key.as_deref())).transpose()?;
     let pcap = args.pcap.clone().or_else(|| args.trace.as_deref().map(pcap_beside)).filter(|_| device.is_some());
     let start = SessionStart {
         host: nix::unistd::gethostname().map(|h| h.to_string_lossy().into_owned()).unwrap_or_default(),

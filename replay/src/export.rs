@@ -1,5 +1,6 @@
-//! Exports: samples in the formats of other programs, whole views as columns, graphs.
+//! Exports: samples in the formats of other programs, whole views as columns, graphs, captures that can be shared.
 
+pub mod anonymous;
 pub mod columns;
 pub mod csv;
 pub mod json;

@@ -107,6 +107,13 @@ fn ours() -> rusqlite::Result<&'static BTreeMap<String, Entry>> {
     Ok(OURS.get_or_init(|| made))
 }
 
+/// How many tables and views have names of their own.
+pub(crate) fn others(db: &Connection) -> rusqlite::Result<u64> {
+    let ours = ours()?;
+    let is_other = |e: &Entry| e.kind != "index" && !ours.contains_key(&e.name) && !e.name.starts_with("sqlite_");
+    Ok(entries(db)?.iter().filter(|e| is_other(e)).count() as u64)
+}
+
 /// Refuses a trace in whose schema something of ours is missing, was replaced, or would run by itself.
 pub(crate) fn check(db: &Connection, path: &Path, version: i64) -> Result<()> {
     let ours = ours().map_err(failed(path, "cannot make the schema to compare with"))?;

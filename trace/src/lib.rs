@@ -4,6 +4,7 @@
 //! ([`sample`]), the clock anchors ([`clock`]) and everything that is SQL: schema, writer, reader, the tables that a
 //! join fills, and read-only queries. Must not know BPF or captures.
 
+pub mod anonymous;
 pub mod backlog;
 pub mod clock;
 pub mod columns;

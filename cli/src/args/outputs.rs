@@ -10,9 +10,9 @@ use super::values::{bytes_range, seconds_range};
 ///
 /// parquet, csv and json: all columns of a table, for DuckDB, pandas, polars and jq; docs/export.md says how each reads
 /// them. pcapng: the packets of a joined capture, each with its sender's state as a comment, which
-/// wireshark/tcpprobe.lua makes fields of. xplot: for each flow a graph of what its socket sent, drawn by xplot.
-/// tcpprobe: a line for each received segment, as /proc/net/tcpprobe of the old kernel module had it, so that its scripts
-/// go on working.
+/// wireshark/tcpprobe.lua makes fields of. trace: with --anonymize, a trace and its captures that can be shared. xplot:
+/// for each flow a graph of what its socket sent, drawn by xplot. tcpprobe: a line for each received segment, as
+/// /proc/net/tcpprobe of the old kernel module had it, so that its scripts go on working.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -22,7 +22,8 @@ Examples:
   tcpprobe export trace.db --to xplot --flow 3 -o flow.xpl
   tcpprobe export trace.db --to tcpprobe --flow 3 > probe.log
   tcpprobe export trace.db --to tcpprobe --session 2 -o probe.log
-  tcpprobe export trace.db --to pcapng -o annotated.pcapng")]
+  tcpprobe export trace.db --to pcapng -o annotated.pcapng
+  tcpprobe export trace.db --to trace --anonymize -o shared    a folder: shared/trace.db, shared/trace.pcap, …")]
 pub(crate) struct ExportArgs {
     /// The trace
     pub(crate) trace: PathBuf,
@@ -33,8 +34,8 @@ pub(crate) struct ExportArgs {
     /// all]
     #[arg(long = "table", value_name = "TABLE", value_enum)]
     pub(crate) tables: Vec<Table>,
-    /// Output, which must not exist: a file; of parquet and xplot a folder, unless it ends in .parquet or .xpl; - is
-    /// standard output
+    /// Output, which must not exist: a file; of parquet, xplot and trace a folder, unless it ends in .parquet, .xpl or
+    /// .db; - is standard output
     #[arg(short = 'o', long = "output", value_name = "PATH", default_value = "-")]
     pub(crate) output: PathBuf,
     /// Only this flow; may be repeated
@@ -46,9 +47,18 @@ pub(crate) struct ExportArgs {
     /// For pcapng: the capture, by its path or number in the table captures; may be left out where there is one
     #[arg(long, value_name = "PATH|ID")]
     pub(crate) capture: Option<String>,
-    /// For pcapng: the capture's file, where it has moved since it was joined
-    #[arg(long, value_name = "FILE")]
-    pub(crate) pcap: Option<PathBuf>,
+    /// For pcapng: the capture's file, where it has moved since it was joined. For trace, may be repeated: the captures
+    /// to copy [default: those that were joined or recorded along]
+    #[arg(long = "pcap", value_name = "FILE")]
+    pub(crate) pcaps: Vec<PathBuf>,
+    /// For trace: rewrite IP addresses, and leave out what `record --anonymize` leaves out; joins too, as the new files
+    /// can be joined
+    #[arg(long)]
+    pub(crate) anonymize: bool,
+    /// Rewrite by the key in this file, 64 hexadecimal digits, so that it agrees with other exports and recordings;
+    /// whoever has it can take the rewriting back [default: a random one that is not kept]
+    #[arg(long, value_name = "FILE", requires = "anonymize")]
+    pub(crate) anonymize_key: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -65,6 +75,8 @@ pub(crate) enum ExportFormat {
     Xplot,
     /// A joined capture with the state beside each packet, for Wireshark
     Pcapng,
+    /// A trace with its captures, anonymous
+    Trace,
 }
 
 /// The views that are exported whole.

@@ -103,14 +103,20 @@ fn folder(args: &ExportArgs, selection: &Selection, views: &[View]) -> Outcome {
 
 /// Shows how far it has come, and ends it at SIGINT and SIGTERM, so that what was half-written can be removed.
 pub(super) fn until_interrupted(bar: &Progress) -> anyhow::Result<impl FnMut(u64) -> ControlFlow<()>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("cannot watch for signals")?;
-    }
+    let interrupted = interrupted()?;
     Ok(move |done| {
         bar.set(done);
         if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
+}
+
+/// Becomes true at SIGINT and SIGTERM, which end nothing any more.
+pub(super) fn interrupted() -> anyhow::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("cannot watch for signals")?;
+    }
+    Ok(interrupted)
 }
 
 fn view(table: Table) -> View {

@@ -65,7 +65,7 @@ fn target(
     }
 }
 
-/// `join` of a damaged capture, and its export with the states.
+/// `join` of a damaged capture, its export with the states, and its anonymous copy.
 pub(crate) fn capture() -> Result<Target> {
     let mut captures: Vec<_> = seeds::joined()?;
     captures.truncate(2);
@@ -75,7 +75,9 @@ pub(crate) fn capture() -> Result<Target> {
         std::fs::write(folder.join("trace.db"), &whole)?;
         std::fs::write(folder.join("damaged"), input)?;
         check(folder, &["join", "trace.db", "damaged"], "damaged")?;
-        check(folder, &["export", "trace.db", "--to", "pcapng", "-o", "annotated.pcapng"], "seed.pcap")
+        check(folder, &["export", "trace.db", "--to", "pcapng", "-o", "annotated.pcapng"], "seed.pcap")?;
+        let shared = ["export", "trace.db", "--to", "trace", "--anonymize", "--pcap", "damaged", "-o", "shared"];
+        check(folder, &shared, "damaged")
     }))
 }
 
@@ -91,7 +93,7 @@ pub(crate) fn log() -> Result<Target> {
 pub(crate) fn trace() -> Result<Target> {
     let traces = seeds::joined()?;
     let capture = traces[0].1.clone();
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 13] = [
         &["show", "damaged"],
         &["verify", "damaged"],
         &["sql", "damaged", "--query", "waiting-totals"],
@@ -100,6 +102,8 @@ pub(crate) fn trace() -> Result<Target> {
         &["export", "damaged", "--to", "parquet", "-o", "out"],
         &["export", "damaged", "--to", "tcpprobe"],
         &["export", "damaged", "--to", "xplot", "--flow", "1", "-o", "out"],
+        &["export", "damaged", "--to", "trace", "--anonymize", "-o", "out.db"],
+        &["export", "damaged", "--to", "trace", "--anonymize", "--pcap", "whole.pcap", "-o", "out"],
         &["plot", "damaged", "--flow", "1", "-o", "out.svg"],
         &["join", "damaged", "whole.pcap"],
         &["import", "damaged", "probe.log"],

@@ -165,17 +165,8 @@ impl Copy<'_> {
         let Some((link, snaplen, unit_ns)) = self.capture.classic() else { return Ok(()) };
         let link =
             u16::try_from(link.0).map_err(|_| self.another(format!("link type {} is none of pcapng", link.0)))?;
-        let mut section = 0x1a2b_3c4d_u32.to_le_bytes().to_vec();
-        section.extend([1, 0, 0, 0]); // version 1.0
-        section.extend([0xff; 8]); // length not said
-        write_block(self.out, 0x0a0d_0d0a, false, &[&section])?;
-        let mut interface = link.to_le_bytes().to_vec();
-        interface.extend([0, 0]);
-        interface.extend(snaplen.to_le_bytes());
-        // if_tsresol: 10 to the power of minus this
-        note::option(&mut interface, 9, &[&[if unit_ns == 1 { 9 } else { 6 }]], false);
-        interface.extend([0; 4]);
-        Ok(write_block(self.out, 1, false, &[&interface])?)
+        write_section(self.out)?;
+        Ok(write_interface(self.out, link, snaplen, unit_ns == 1)?)
     }
 
     /// Takes a row; those of a packet come one after the other.
@@ -275,11 +266,8 @@ fn notes_of(columns: &[Column], rows: &[Row], is_big_endian: bool, written: &mut
 fn record(out: &mut dyn Write, frame: &Frame<'_>, unit_ns: i64, notes: &[u8]) -> std::io::Result<bool> {
     // a classic time is a count of seconds without a sign
     let time = frame.ts_ns.unwrap_or(0).cast_unsigned() / unit_ns.cast_unsigned();
-    let fields = [0, (time >> 32) as u32, time as u32, frame.data.len() as u32, frame.orig_len];
-    let fields: Vec<u8> = fields.iter().flat_map(|n| n.to_le_bytes()).collect();
-    let padding = &[0; 3][..frame.data.len().next_multiple_of(4) - frame.data.len()];
     let end: &[u8] = if notes.is_empty() { &[] } else { &[0; 4] };
-    write_block(out, 6, false, &[&fields, frame.data, padding, notes, end])?;
+    write_packet(out, 0, time, frame.data, frame.orig_len, [notes, end])?;
     Ok(true)
 }
 
@@ -317,7 +305,41 @@ fn copied(out: &mut dyn Write, block: &Block<'_>, is_pcapng: bool) -> std::io::R
     Ok(false)
 }
 
-fn write_block(out: &mut dyn Write, kind: u32, is_big_endian: bool, parts: &[&[u8]]) -> std::io::Result<()> {
+/// Begins a section.
+pub(super) fn write_section(out: &mut dyn Write) -> std::io::Result<()> {
+    let mut section = 0x1a2b_3c4d_u32.to_le_bytes().to_vec();
+    section.extend([1, 0, 0, 0]); // version 1.0
+    section.extend([0xff; 8]); // length not said
+    write_block(out, 0x0a0d_0d0a, false, &[&section])
+}
+
+/// Describes an interface whose times are in nanoseconds, or in microseconds.
+pub(super) fn write_interface(out: &mut dyn Write, link: u16, snaplen: u32, is_ns: bool) -> std::io::Result<()> {
+    let mut interface = link.to_le_bytes().to_vec();
+    interface.extend([0, 0]);
+    interface.extend(snaplen.to_le_bytes());
+    // if_tsresol: 10 to the power of minus this
+    note::option(&mut interface, 9, &[&[if is_ns { 9 } else { 6 }]], false);
+    interface.extend([0; 4]);
+    write_block(out, 1, false, &[&interface])
+}
+
+/// Writes a packet; `time` is in its interface's unit. `options` have their end.
+pub(super) fn write_packet(
+    out: &mut dyn Write,
+    interface: u32,
+    time: u64,
+    data: &[u8],
+    orig_len: u32,
+    options: [&[u8]; 2],
+) -> std::io::Result<()> {
+    let fields = [interface, (time >> 32) as u32, time as u32, data.len() as u32, orig_len];
+    let fields: Vec<u8> = fields.iter().flat_map(|n| n.to_le_bytes()).collect();
+    let padding = &[0; 3][..data.len().next_multiple_of(4) - data.len()];
+    write_block(out, 6, false, &[&fields, data, padding, options[0], options[1]])
+}
+
+pub(super) fn write_block(out: &mut dyn Write, kind: u32, is_big_endian: bool, parts: &[&[u8]]) -> std::io::Result<()> {
     let bytes = |n: u32| if is_big_endian { n.to_be_bytes() } else { n.to_le_bytes() };
     let len = 12 + parts.iter().map(|p| p.len()).sum::<usize>();
     let len = bytes(u32::try_from(len).map_err(std::io::Error::other)?);
