@@ -70,6 +70,9 @@ fn tests() -> BTreeSet<String> {
             listed.split("const TESTS").nth(1).unwrap().split("\n];").next().unwrap().replace("(\n        ", "(");
         names.extend(quoted(&rows, "(").map(str::to_owned));
     }
+    // of the kernel matrix, one on each kernel
+    let runs = read("tests/tests/kernels/main.rs");
+    names.extend(quoted(runs.split("const RUNS").nth(1).unwrap().split("\n];").next().unwrap(), "(").map(str::to_owned));
     for world in quoted(&read("fixtures/src/sim/worlds.rs"), "name: ") {
         names.extend([format!("world_{world}"), format!("thinned_{world}")]);
     }
