@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn one_slow_packet_is_not_the_clock() {
         let jump_ns = 4_000_000;
-        let slow = pairs(|t| 10 + if t == 1_200 || t >= 1_600 && t < 2_000 { jump_ns } else { 0 });
+        let slow = pairs(|t| 10 + if t == 1_200 || (1_600..2_000).contains(&t) { jump_ns } else { 0 });
         assert_eq!(set(&step(jump_ns), &slow).map(|s| s.from_ns), Some(1_600));
     }
 
