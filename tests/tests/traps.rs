@@ -72,7 +72,8 @@ fn tests() -> BTreeSet<String> {
     }
     // of the kernel matrix, one on each kernel
     let runs = read("tests/tests/kernels/main.rs");
-    names.extend(quoted(runs.split("const RUNS").nth(1).unwrap().split("\n];").next().unwrap(), "(").map(str::to_owned));
+    names
+        .extend(quoted(runs.split("const RUNS").nth(1).unwrap().split("\n];").next().unwrap(), "(").map(str::to_owned));
     for world in quoted(&read("fixtures/src/sim/worlds.rs"), "name: ") {
         names.extend([format!("world_{world}"), format!("thinned_{world}")]);
     }

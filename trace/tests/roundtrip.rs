@@ -12,6 +12,7 @@ use tcpprobe_trace::fields::{FIELDS, STATE_COLUMNS, index};
 use tcpprobe_trace::query::{Query, Value};
 use tcpprobe_trace::reader::TraceReader;
 use tcpprobe_trace::sample::{Family, Flow, Kind, LossCause, Phase, Sample, Segment, State};
+use tcpprobe_trace::verify;
 use tcpprobe_trace::writer::{SessionEnd, SessionStart, SessionWriter};
 
 const START: i64 = 5_000_000_000;
@@ -236,6 +237,22 @@ fn a_missing_serial_is_a_loss_of_its_flow() {
         ]
     );
     assert_eq!(one(&path, "SELECT lost, complete FROM sessions"), [Value::Integer(4), Value::Integer(1)]);
+}
+
+#[test]
+fn a_session_of_losses_alone_violates_nothing() {
+    let (_dir, path) = temp();
+    let writer = SessionWriter::begin(&path, &SessionStart::default(), anchor(START)).unwrap();
+    let losses = vec![(LossCause::BadRecord, 3)];
+    writer.finish(&SessionEnd { losses, ..SessionEnd::default() }, anchor(START + 1_000)).unwrap();
+    let mut violations = Vec::new();
+    let mut keep = |violation: &verify::Violation| {
+        violations.push(violation.text.clone());
+        Ok(())
+    };
+    verify::verify(&path, &mut keep).unwrap();
+    assert_eq!(violations, <[String; 0]>::default());
+    assert_eq!(one(&path, "SELECT count FROM losses WHERE flow_id IS NULL"), [Value::Integer(3)]);
 }
 
 #[test]

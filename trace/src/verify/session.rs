@@ -201,7 +201,8 @@ const RECORDING_PARENTS: [Parent; 7] = [
 pub(super) fn orphans(run: &mut Run<'_>, parents: &[Parent]) -> Result<()> {
     let err = run.failed();
     for (table, column, parent, always) in parents {
-        let null = if *always { format!("{column} IS NULL OR ") } else { String::new() };
+        // of an empty list NULL is no member either
+        let null = if *always { format!("{column} IS NULL OR ") } else { format!("{column} IS NOT NULL AND ") };
         let sql = format!("SELECT count(*) FROM {table} WHERE {null}{column} NOT IN (SELECT id FROM {parent})");
         let count: i64 = run.db.query_row(&sql, [], |row| row.get(0)).map_err(&err)?;
         if count > 0 {
