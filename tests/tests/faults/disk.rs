@@ -12,6 +12,7 @@ use tcpprobe_tests::scene::{STEP_LIMIT, Scene};
 use tcpprobe_tests::tools::{self, Finished, Running};
 
 use crate::Chance;
+use crate::in_kernel::InKernel;
 use crate::kept::{Endless, expect_newest, expect_next_works, expect_whole, mono_ns, record_into};
 
 /// A small file system; gone when dropped.
@@ -79,10 +80,12 @@ pub(crate) fn record_full(scene: &Scene, rounds: u32) -> Result<()> {
         let started_ns = mono_ns()?;
         let pcap = if round % 2 == 0 { "--no-pcap" } else { "--snaplen=96" };
         let recorder = record_into(scene, &trace, &[pcap])?;
+        let in_kernel = InKernel::of(recorder.pid())?;
         let full_ns = nearly_full(&disk, &recorder);
         let finished = recorder.wait(STEP_LIMIT * 2).context(what.clone())?;
         drop(traffic);
         expect_words(&finished, &FULL).context(what.clone())?;
+        in_kernel.expect_gone().context(what.clone())?;
         disk.grow()?;
         let newest_ns = expect_account(&finished, &trace).context(what.clone())?;
         // of the first second nothing need be there
@@ -171,6 +174,7 @@ pub(crate) fn record_loses_a_file(scene: &Scene, rounds: u32) -> Result<()> {
         let file = scene.file(&format!("removed-{round}{suffix}"));
         let traffic = Endless::start(scene)?;
         let recorder = record_into(scene, &trace, &[])?;
+        let in_kernel = InKernel::of(recorder.pid())?;
         std::thread::sleep(chance.millis(10, 1_500));
         std::fs::remove_file(&file)?;
         let removed_ns = mono_ns()?;
@@ -178,6 +182,7 @@ pub(crate) fn record_loses_a_file(scene: &Scene, rounds: u32) -> Result<()> {
         drop(traffic);
         let what = format!("round {round}, without {}", file.display());
         expect_words(&finished, &["was removed"]).context(what.clone())?;
+        in_kernel.expect_gone().context(what.clone())?;
         ensure!(finished.stderr.contains(&format!("tcpprobe: {}:", file.display())), "{what}: {}", finished.stderr);
         if suffix == ".db" {
             ensure!(!trace.exists(), "{what}: the trace is there again");
@@ -202,12 +207,14 @@ pub(crate) fn record_loses_its_interface(scene: &Scene, rounds: u32) -> Result<(
         ip(&["link", "set", "gone0", "up"])?;
         let traffic = Endless::start(scene)?;
         let recorder = record_into(scene, &trace, &["-i", "gone0"])?;
+        let in_kernel = InKernel::of(recorder.pid())?;
         std::thread::sleep(chance.millis(10, 1_000));
         ip(&["link", "del", "gone0"])?;
         let gone_ns = mono_ns()?;
         let finished = recorder.wait(Duration::from_secs(20)).context(what.clone())?;
         drop(traffic);
         expect_words(&finished, &["gone0"]).context(what.clone())?;
+        in_kernel.expect_gone().context(what.clone())?;
         let newest_ns = expect_account(&finished, &trace).context(what.clone())?;
         expect_newest(newest_ns, gone_ns, &what)?;
         expect_next_works(scene, &trace)?;

@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use tcpprobe_tests::scene::{STEP_LIMIT, Scene};
 
 use crate::Chance;
+use crate::in_kernel::InKernel;
 use crate::kept::{Endless, expect_newest, expect_next_works, expect_whole, mono_ns, record_into, tcpprobe};
 
 /// SIGKILL at random moments. The capture ends within a packet at worst, and is joined up to there.
@@ -20,12 +21,14 @@ pub(crate) fn record(scene: &Scene, rounds: u32) -> Result<()> {
         let pcap = scene.file("killed.pcap");
         let traffic = Endless::start(scene)?;
         let recorder = record_into(scene, &trace, &["--pcap", &pcap.display().to_string()])?;
+        let in_kernel = InKernel::of(recorder.pid())?;
         let after = chance.millis(1, 2_500);
         std::thread::sleep(after);
         let killed_ns = mono_ns()?;
         recorder.stop(Signal::SIGKILL, STEP_LIMIT)?;
         drop(traffic);
         let what = format!("round {round}, killed after {after:?}");
+        in_kernel.expect_gone().context(what.clone())?;
         let newest_ns = expect_whole(&trace, false).context(what.clone())?;
         // of the first second nothing need be there
         if newest_ns > 0 || after.as_millis() >= 1_000 {

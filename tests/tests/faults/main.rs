@@ -5,6 +5,7 @@
 
 mod disk;
 mod endings;
+mod in_kernel;
 mod joins;
 mod kept;
 mod kills;
