@@ -63,7 +63,7 @@ pub(crate) fn terminal(scene: &Scene, _rounds: u32) -> Result<()> {
     let deadline = Instant::now() + STEP_LIMIT;
     let in_kernel = loop {
         match InKernel::of(pid) {
-            Ok(found) if trace.exists() && !found.links.is_empty() => break found,
+            Ok(found) if trace.exists() && found.is_attached() => break found,
             _ => ensure!(Instant::now() < deadline, "nothing is recorded"),
         }
         std::thread::sleep(Duration::from_millis(50));

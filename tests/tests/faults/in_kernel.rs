@@ -31,6 +31,11 @@ impl InKernel {
         Ok(found)
     }
 
+    /// Is there more than programs?
+    pub(crate) fn is_attached(&self) -> bool {
+        !self.links.is_empty()
+    }
+
     /// The kernel frees them a moment after their last file is closed.
     pub(crate) fn expect_gone(&self) -> Result<()> {
         let deadline = Instant::now() + STEP_LIMIT;
