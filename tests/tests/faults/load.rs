@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rusqlite::Connection;
 
+use tcpprobe_tests::lab::Ns;
 use tcpprobe_tests::scene::{STEP_LIMIT, Scene, Transfer};
-use tcpprobe_tests::tools::Running;
+use tcpprobe_tests::tools::{self, Running};
 
 use crate::kept::{Endless, expect_whole, record_into};
 
@@ -45,6 +46,11 @@ pub(crate) fn exhausted_ring(scene: &Scene, rounds: u32) -> Result<()> {
 
 /// One connection after the other; the number is that of the connections.
 pub(crate) fn short_connections(scene: &Scene, connections: u32) -> Result<()> {
+    // there are fewer ports than connections, and each would stay in TIME_WAIT for a minute
+    for ns in [Ns::A, Ns::B] {
+        let set = "echo 1 > /proc/sys/net/ipv4/tcp_tw_reuse; echo 1024 65000 > /proc/sys/net/ipv4/ip_local_port_range";
+        tools::run(scene.lab.command(ns, "sh").args(["-ec", set]), STEP_LIMIT)?.expect_code(0)?;
+    }
     let trace = scene.file("short.db");
     let recorder = record_into(scene, &trace, &["--no-pcap"])?;
     let mut left = connections;
