@@ -7,7 +7,7 @@
 #     VM_RUNS="fentry_bbr mptcp"   # only these runs, of those in scripts/vm/main.sh
 #     VM_PROGRAMS=FOLDER           # the folder of tcpprobe and traffic; else target/debug, built anew
 #     VM_OUT=FOLDER                # instead of target/vm
-#     VM_PADDING=BYTES             # in the initramfs: another size makes another run, else all runs are the same
+#     VM_PADDING=BYTES             # in the initramfs: another size makes another run; else they differ little
 # Exit code 1: a machine did not get to its end; 3: what is needed is not here, or a kernel cannot be fetched.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -157,7 +157,7 @@ for kernel in "${kernels[@]}"; do
     echo "vm: boots ${vmlinuz#"$cache/"}" >&2
     # instructions are the clock, so that a slow host changes no figure; but for the clock on the board, which has to go on
     # while the machine sleeps, and to wake it, which the kernel leaves to the HPET where there is one
-    timeout "${VM_SECONDS:-600}" qemu-system-x86_64 -accel tcg -smp 1 -m 1024M -nodefaults -display none -serial stdio \
+    timeout "${VM_SECONDS:-900}" qemu-system-x86_64 -accel tcg -smp 1 -m 1024M -nodefaults -display none -serial stdio \
         -no-reboot -icount shift=1,sleep=off -rtc base=2026-01-01T00:00:00,clock=host -seed 1 \
         -cpu max,-rdrand,-rdseed -kernel "$vmlinuz" -initrd "$scratch/$kernel.img" \
         -drive "file=$scratch/$kernel.disk,format=raw,if=virtio" \

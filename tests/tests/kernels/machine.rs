@@ -16,8 +16,8 @@ use tcpprobe_tests::tools;
 pub(crate) const KERNELS: [&str; 4] = ["5.10", "6.1", "6.12", "newest"];
 /// Each emulates one processor; there are seldom more than two real ones.
 const AT_ONCE: usize = 2;
-/// scripts/vm.sh lets a machine run for ten minutes, and may have to fetch and to build.
-const BOOT_LIMIT: Duration = Duration::from_secs(1200);
+/// scripts/vm.sh lets a machine run for a quarter of an hour, and may have to fetch and to build.
+const BOOT_LIMIT: Duration = Duration::from_secs(1500);
 /// A join, a check.
 const STEP_LIMIT: Duration = Duration::from_secs(120);
 /// What scripts/vm.sh ends with where something that it needs is not here.
