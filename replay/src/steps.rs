@@ -12,6 +12,9 @@ use crate::views::View;
 /// So many delays on either side say what is usual.
 const AROUND: usize = 16;
 
+/// A smaller step is lost among the delays.
+const LEAST_NS: u64 = 1_000_000;
+
 /// A sample with its packet.
 #[derive(Clone, Copy, Debug)]
 struct Pair {
@@ -27,7 +30,8 @@ type Set = ClockStep;
 
 /// Corrects the times of samples. `steps` by session and time.
 pub(crate) fn settle(steps: &[ClockStep], flows: &[FlowRow], all: &[Packet], views: &mut [View]) {
-    if steps.is_empty() {
+    let is_telling = |step: &&ClockStep| step.jump_ns.unsigned_abs() >= LEAST_NS;
+    if !steps.iter().any(|step| is_telling(&step)) {
         return;
     }
     let session = |view: &View| flows[view.flow as usize].session_id;
@@ -41,7 +45,7 @@ pub(crate) fn settle(steps: &[ClockStep], flows: &[FlowRow], all: &[Packet], vie
         }));
     }
     pairs.sort_unstable_by_key(|p| (p.session_id, p.mono_ns, p.delay_ns));
-    let sets: Vec<Set> = steps.iter().filter_map(|step| set(step, &pairs)).collect();
+    let sets: Vec<Set> = steps.iter().filter(is_telling).filter_map(|step| set(step, &pairs)).collect();
     if sets.is_empty() {
         return;
     }
@@ -74,9 +78,9 @@ fn set(step: &ClockStep, pairs: &[Pair]) -> Option<Set> {
     let mut least = (wrong, 0);
     for (i, pair) in between.iter().enumerate() {
         if is_after(pair) {
-            wrong += 1
+            wrong += 1;
         } else {
-            wrong -= 1
+            wrong -= 1;
         }
         least = least.min((wrong, i + 1));
     }
