@@ -24,7 +24,7 @@ const IN_MEMORY: usize = 64;
 const IN_MEMORY_FOR: Duration = Duration::from_millis(250);
 
 /// What the writer has not committed by then is in the file; as a rule it has.
-const IN_FLIGHT_FOR: Duration = Duration::from_millis(700);
+const IN_FLIGHT_FOR: Duration = Duration::from_millis(500);
 
 /// Records, and an anchor that was taken after them.
 pub(crate) struct Batch {

@@ -25,7 +25,7 @@ use super::sink::Sink;
 /// What is less than the programs wake the reader for waits no longer than this.
 const DRAIN_EVERY: Duration = Duration::from_millis(20);
 /// A crash loses no more than this, and what is in the backlog's memory.
-const COMMIT_EVERY: Duration = Duration::from_millis(500);
+const COMMIT_EVERY: Duration = Duration::from_millis(300);
 /// While more than this comes out of the ring, some 19,000 samples a second, writing waits.
 const BUSY_BYTES_PER_SECOND: f64 = (4 << 20) as f64;
 /// How long that is measured.
