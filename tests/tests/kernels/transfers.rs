@@ -136,21 +136,25 @@ pub(crate) fn suspended(run: &Run) -> Result<()> {
     of_its_moment(&db)
 }
 
-/// By how many seconds the wall clock goes before the monotonic one, less what it did at first; a number for each step.
-fn offsets_s(db: &Connection) -> Result<Vec<i64>> {
+/// By how much the wall clock goes before the monotonic one, less what it did at first; one for each time that it was set.
+fn offsets_ns(db: &Connection) -> Result<Vec<i64>> {
     let mut anchors = db.prepare("SELECT real_ns - mono_before_ns FROM clocks ORDER BY mono_before_ns")?;
     let offsets_ns = anchors.query_map([], |r| r.get::<_, i64>(0))?.collect::<Result<Vec<_>, _>>()?;
     let first_ns = offsets_ns.first().copied().context("no clock was read")?;
-    let mut offsets_s: Vec<i64> =
-        offsets_ns.iter().map(|o| (o - first_ns + 500_000_000).div_euclid(1_000_000_000)).collect();
-    offsets_s.dedup();
-    Ok(offsets_s)
+    let mut offsets_ns: Vec<i64> = offsets_ns.iter().map(|offset| offset - first_ns).collect();
+    offsets_ns.dedup_by_key(|offset| (*offset + 500_000_000).div_euclid(1_000_000_000));
+    Ok(offsets_ns)
+}
+
+/// The same, rounded to seconds.
+fn offsets_s(db: &Connection) -> Result<Vec<i64>> {
+    Ok(offsets_ns(db)?.iter().map(|offset| (offset + 500_000_000).div_euclid(1_000_000_000)).collect())
 }
 
 /// Between the sample of a segment that is sent and its packet there are milliseconds, with what waits on the path; what
 /// waited while the clock was set has that in its delay.
 fn of_its_moment(db: &Connection) -> Result<()> {
-    let steps_ns: Vec<i64> = offsets_s(db)?.windows(2).map(|two| (two[1] - two[0]) * 1_000_000_000).collect();
+    let steps_ns: Vec<i64> = offsets_ns(db)?.windows(2).map(|two| two[1] - two[0]).collect();
     let mut delays = db.prepare(
         "SELECT number, delay_ns FROM packets JOIN samples ON samples.id = sample_id
          WHERE match = 'exact' AND phase = 'transmit'",
@@ -160,8 +164,7 @@ fn of_its_moment(db: &Connection) -> Result<()> {
     let is_usual = |delay_ns: i64| (-1_000_000..500_000_000).contains(&delay_ns);
     let mut waited = 0;
     for (number, delay_ns) in delays.iter().filter(|(_, delay_ns)| !is_usual(*delay_ns)) {
-        // the steps are whole seconds, give or take
-        let by_a_step = steps_ns.iter().any(|step| (delay_ns - step).abs() < 1_000_000_000);
+        let by_a_step = steps_ns.iter().any(|step| is_usual(delay_ns - step));
         ensure!(by_a_step, "packet {number} is {delay_ns} ns after its sample");
         waited += 1;
     }
