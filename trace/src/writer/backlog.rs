@@ -112,7 +112,7 @@ impl SessionWriter {
         let err = failed(path, "cannot go on with the session");
         db.execute_batch("BEGIN IMMEDIATE").map_err(&err)?;
         let Standing::Open { taken } = standing_in(&db, path, owner)? else {
-            return Err(damaged("the session of a backlog is not there, or is complete"));
+            return Err(damaged("the session of a backlog is not there, or has ended"));
         };
         let base = Anchor {
             mono_before_ns: owner.mono_base_ns,

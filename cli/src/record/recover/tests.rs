@@ -161,18 +161,21 @@ fn samples_that_a_copy_has_twice_are_there_once() {
 }
 
 #[test]
-fn what_a_complete_session_left_is_taken_away() {
-    let folder = tempfile::tempdir().unwrap();
-    let trace = trace_in(&folder);
-    let mut recorder = Recorder::begin(&trace);
-    recorder.waits(&[1], &range(1, 4));
-    recorder.writes(&[1], &range(1, 4), 1);
-    let Recorder { sink, file, now_ns, .. } = recorder;
-    sink.finish(&SessionEnd::default(), anchor(now_ns)).unwrap();
-    drop(file);
-    before_reading(&trace);
-    assert_eq!(numbers(&trace, SERIALS), [1, 2, 3]);
-    assert!(!beside(&trace).exists());
+fn what_a_session_left_that_has_ended_is_taken_away() {
+    for broke_off in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let trace = trace_in(&folder);
+        let mut recorder = Recorder::begin(&trace);
+        recorder.waits(&[1], &range(1, 4));
+        recorder.writes(&[1], &range(1, 4), 1);
+        let Recorder { sink, file, now_ns, .. } = recorder;
+        sink.finish(&SessionEnd { broke_off, ..SessionEnd::default() }, anchor(now_ns)).unwrap();
+        drop(file);
+        before_reading(&trace);
+        assert_eq!(numbers(&trace, SERIALS), [1, 2, 3]);
+        assert_eq!(numbers(&trace, "SELECT complete FROM sessions"), [i64::from(!broke_off)]);
+        assert!(!beside(&trace).exists());
+    }
 }
 
 #[test]
