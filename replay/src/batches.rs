@@ -47,7 +47,8 @@ impl Batching {
 /// Packets to be joined together.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    /// In the order of the capture.
+    /// Connection by connection, of each in the order of the capture: what is done flow by flow finds its packets
+    /// side by side.
     pub(crate) packets: Vec<Packet>,
     /// Whose each packet is, by its addresses.
     pub(crate) owners: Vec<Owners>,
@@ -101,8 +102,8 @@ pub(crate) enum Error {
 /// What waits of a connection.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Places of its packets.
-    packets: Vec<u32>,
+    /// Its packets, and whose they are.
+    packets: Vec<(Packet, Owners)>,
     /// So many of these were in a batch before.
     context: usize,
     /// Of the last one.
@@ -134,10 +135,7 @@ pub(crate) struct Batcher<'a> {
     waiting: Vec<Option<(Ends, Waiting)>>,
     /// Places where none waits any more.
     free: Vec<usize>,
-    /// Packets that wait, and their owners; in the order of nothing.
-    packets: Vec<(Packet, Owners)>,
-    /// Places of packets that wait no more.
-    vacant: Vec<u32>,
+    /// Packets that wait.
     count: usize,
     /// Number of the last packet that was there when the batch before was made.
     last_made: u64,
@@ -166,8 +164,6 @@ impl<'a> Batcher<'a> {
             places: HashMap::new(),
             waiting: Vec::new(),
             free: Vec::new(),
-            packets: Vec::new(),
-            vacant: Vec::new(),
             count: 0,
             last_made: 0,
             tracks: HashMap::new(),
@@ -226,16 +222,7 @@ impl<'a> Batcher<'a> {
         if packet.flags.syn() {
             (of.fins, of.reset) = ([false; 2], false);
         }
-        of.packets.push(match self.vacant.pop() {
-            Some(at) => {
-                self.packets[at as usize] = (packet, owners);
-                at
-            }
-            None => {
-                self.packets.push((packet, owners));
-                self.packets.len() as u32 - 1
-            }
-        });
+        of.packets.push((packet, owners));
         self.count += 1;
     }
 
@@ -272,78 +259,16 @@ impl<'a> Batcher<'a> {
     }
 
     /// A batch of these; at the end of the capture, of all.
-    fn make(&mut self, shares: Vec<(usize, Share)>) -> Result<Batch, Error> {
+    fn make(&mut self, mut shares: Vec<(usize, Share)>) -> Result<Batch, Error> {
         let begins = !std::mem::replace(&mut self.begun, true);
-        let shares = match self.done {
-            true => (0..self.waiting.len()).map(|place| (place, Share::All)).collect(),
-            false => shares,
-        };
+        if self.done {
+            shares = (0..self.waiting.len()).map(|place| (place, Share::All)).collect();
+        }
+        shares.sort_by_key(|&(place, _)| {
+            self.waiting[place].as_ref().and_then(|(_, of)| of.packets.first()).map(|p| p.0.number)
+        });
         let landmarks = if begins && self.done { None } else { Some((self.landmarks)()?) };
-        let mut batch = self.gather(&shares, begins);
-        for (place, share) in shares {
-            let Some((ends, mut of)) = self.waiting[place].take() else { continue };
-            let (own, kept_from) = self.parts(&of, share);
-            if let Some(landmarks) = landmarks {
-                let mut tracks: HashMap<u32, Option<Track>> = HashMap::new();
-                for (i, &at) in of.packets.iter().enumerate() {
-                    let (packet, owners) = &self.packets[at as usize];
-                    for (flow, is_out) in
-                        owners.iter().zip([true, false]).filter_map(|(f, is_out)| Some(((*f)?, is_out)))
-                    {
-                        let track = tracks.entry(flow).or_insert_with(|| {
-                            let before = self.tracks.get(&flow).copied();
-                            batch.tracks.extend(before.map(|track| (flow, track)));
-                            before
-                        });
-                        if i < kept_from {
-                            landmarks.follow(track, flow, packet, is_out);
-                        }
-                    }
-                }
-                self.tracks.extend(tracks.into_iter().filter_map(|(flow, track)| Some((flow, track?))));
-            }
-            self.vacant.extend(of.packets.drain(..kept_from));
-            match share {
-                Share::All => {
-                    self.count -= kept_from;
-                    self.places.remove(&ends);
-                    self.free.push(place);
-                }
-                Share::Most => {
-                    self.count -= kept_from;
-                    of.context = own.end - kept_from;
-                    self.waiting[place] = Some((ends, of));
-                }
-            }
-        }
-        Ok(batch)
-    }
-
-    /// Which of a connection's packets are the batch's own, and from where on they are kept for the next one.
-    fn parts(&self, of: &Waiting, share: Share) -> (Range<usize>, usize) {
-        let all = of.packets.len();
-        let margin = self.batching.margin(all - of.context);
-        match share {
-            Share::All => (of.context..all, all),
-            Share::Most => (of.context..all - margin, (all - margin).saturating_sub(margin)),
-        }
-    }
-
-    /// The packets of these, in the order of the capture.
-    fn gather(&mut self, shares: &[(usize, Share)], begins: bool) -> Batch {
-        // number, place, own
-        let mut order: Vec<(u64, u32, bool)> = Vec::new();
-        for &(place, share) in shares {
-            let Some((_, of)) = &self.waiting[place] else { continue };
-            let (own, _) = self.parts(of, share);
-            let places = of.packets.iter().zip(0..);
-            order.extend(places.map(|(&at, i)| (self.packets[at as usize].0.number, at, own.contains(&i))));
-        }
-        order.sort_unstable();
-        let (mut packets, mut owners, mut own) = self.spare.take();
-        packets.reserve(order.len());
-        owners.reserve(order.len());
-        own.reserve(order.len());
+        let (packets, owners, own) = self.spare.take();
         let mut batch = Batch {
             packets,
             owners,
@@ -354,12 +279,64 @@ impl<'a> Batcher<'a> {
             ends: self.done,
             read: self.read(),
         };
-        for (_, at, own) in order {
-            let (packet, owners) = self.packets[at as usize];
-            batch.packets.push(packet);
-            batch.owners.push(owners);
-            batch.own.push(own);
+        for (place, share) in shares {
+            let Some((ends, mut of)) = self.waiting[place].take() else { continue };
+            let (own, kept_from) = self.parts(&of, share);
+            batch.packets.extend(of.packets.iter().map(|(packet, _)| packet));
+            batch.owners.extend(of.packets.iter().map(|(_, owners)| owners));
+            batch.own.extend((0..of.packets.len()).map(|i| own.contains(&i)));
+            if let Some(landmarks) = landmarks {
+                self.follow(landmarks, &of.packets, kept_from, &mut batch.tracks);
+            }
+            self.count -= kept_from;
+            match share {
+                Share::All => {
+                    self.places.remove(&ends);
+                    self.free.push(place);
+                }
+                Share::Most => {
+                    of.packets.drain(..kept_from);
+                    of.context = own.end - kept_from;
+                    self.waiting[place] = Some((ends, of));
+                }
+            }
         }
-        batch
+        Ok(batch)
+    }
+
+    /// Goes on with the flows of a connection's packets that no later batch has, which are the first ones; `before` gets
+    /// where the flows of all of them were.
+    fn follow(
+        &mut self,
+        landmarks: &Landmarks,
+        packets: &[(Packet, Owners)],
+        kept_from: usize,
+        before: &mut HashMap<u32, Track>,
+    ) {
+        let mut tracks: HashMap<u32, Option<Track>> = HashMap::new();
+        for (i, (packet, owners)) in packets.iter().enumerate() {
+            let owners = owners.iter().zip([true, false]);
+            for (flow, is_out) in owners.filter_map(|(f, is_out)| Some(((*f)?, is_out))) {
+                let track = tracks.entry(flow).or_insert_with(|| {
+                    let known = self.tracks.get(&flow).copied();
+                    before.extend(known.map(|track| (flow, track)));
+                    known
+                });
+                if i < kept_from {
+                    landmarks.follow(track, flow, packet, is_out);
+                }
+            }
+        }
+        self.tracks.extend(tracks.into_iter().filter_map(|(flow, track)| Some((flow, track?))));
+    }
+
+    /// Which of a connection's packets are the batch's own, and from where on they are kept for the next one.
+    fn parts(&self, of: &Waiting, share: Share) -> (Range<usize>, usize) {
+        let all = of.packets.len();
+        let margin = self.batching.margin(all - of.context);
+        match share {
+            Share::All => (of.context..all, all),
+            Share::Most => (of.context..all - margin, (all - margin).saturating_sub(margin)),
+        }
     }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Translated {
     pub(crate) left_out: u64,
     /// Flows that were too many to look for.
     pub(crate) flows_left_out: u64,
+    /// Of each packet that was added with other numbers, the position of the captured one.
+    pub(crate) shifted_from: Vec<u32>,
 }
 
 /// What flows are matched with.
@@ -207,10 +209,12 @@ impl Matching<'_> {
         let mut changed = release(views, &taken);
         let own = |f: &translation::Found| f.packets.iter().filter(|p| self.is_own(p.index)).count() as u64;
         let rows = found.iter().map(|f| f.row(self.row(f.flow), own(f))).filter(|t| t.packets > 0).collect();
+        let mut shifted_from = Vec::new();
         for mut f in found {
             if f.shifts != Shifts::default() {
                 for packet in &mut f.packets {
                     let back = f.shifts.back(&all[packet.index as usize], packet.is_out);
+                    shifted_from.push(packet.index);
                     packet.index = all.len() as u32;
                     all.push(back);
                 }
@@ -226,7 +230,7 @@ impl Matching<'_> {
         };
         let unknown = beyond.iter().filter(|c| c.owners == [None; 2]).flat_map(|c| &c.packets);
         let left_out = unknown.filter(|p| self.is_own(p.index) && !with_row.contains(&p.index)).count() as u64;
-        Ok(Translated { rows, undecided: of_several, left_out, flows_left_out })
+        Ok(Translated { rows, undecided: of_several, left_out, flows_left_out, shifted_from })
     }
 
     fn is_own(&self, index: u32) -> bool {

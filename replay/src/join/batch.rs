@@ -8,11 +8,10 @@ use crate::batches::Batch;
 use crate::clocks::{Clocks, Delay};
 use crate::copies;
 use crate::hash::{HashMap, HashMapExt as _};
-use crate::packet::Packet;
 use crate::reconstruct::Least;
 use crate::sightings::FlowPacket;
 use crate::steps;
-use crate::views::{Account, Matching, Places, account, by_flow};
+use crate::views::{Account, Matching, Places, View, account, by_flow};
 
 /// What was found in a batch.
 pub(super) struct Found {
@@ -78,14 +77,16 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
     let telling = if whole { Vec::new() } else { telling(&delays) };
     let clocks = Clocks::estimate(delays);
     views.par_iter_mut().for_each(|v| v.matched.doubt(&packets, &v.packets, &clocks));
-    let accounts: Vec<_> = by_flow(&views)
-        .into_par_iter()
+    let of_flows = by_flow(&views);
+    let accounts: Vec<_> = of_flows
+        .par_iter()
         .map(|of_flow| {
             let flow = of_flow[0].flow;
-            (flow, account(&context.flows[flow as usize], &of_flow, &packets, &clocks, coverage))
+            (flow, account(&context.flows[flow as usize], of_flow, &packets, &clocks, coverage))
         })
         .collect();
-    let Rows { by_flow: rows, packets: of_recorded_flows, joined } = Rows::new(&accounts, &packets, &batch.own);
+    let own = Own { packets: &batch.own, shifted_from: &translated.shifted_from };
+    let Rows { by_flow: rows, packets: of_recorded_flows, joined } = Rows::new(&accounts, &of_flows, &own);
     let of_flow = |(flow, Account { least, outcomes, asked, .. })| OfFlow { flow, least, outcomes, asked };
     let flows = accounts.into_iter().map(of_flow).collect();
     context.spare.give(packets, batch.owners, batch.own);
@@ -103,6 +104,26 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
     })
 }
 
+/// Which packets are a batch's own.
+struct Own<'a> {
+    /// Of those that were captured.
+    packets: &'a [bool],
+    /// Of each of those that were added with other numbers, the captured one.
+    shifted_from: &'a [u32],
+}
+
+impl Own<'_> {
+    /// Position of the captured one, if it is an own one.
+    fn captured(&self, packet: FlowPacket) -> Option<usize> {
+        let index = packet.index as usize;
+        let captured = match index.checked_sub(self.packets.len()) {
+            None => index,
+            Some(shifted) => *self.shifted_from.get(shifted)? as usize,
+        };
+        self.packets.get(captured).filter(|own| **own).map(|_| captured)
+    }
+}
+
 /// The rows of a batch's own packets.
 struct Rows {
     /// By flow, and of each by frame number: whoever reads one flow of a trace finds its rows together.
@@ -114,26 +135,26 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(accounts: &[(u32, Account)], packets: &[Packet], own: &[bool]) -> Rows {
-        // a row is too long to be moved by every step of a sort
-        let mut order: Vec<(u64, u32, u32)> = Vec::with_capacity(packets.len());
-        for ((_, account), at) in accounts.iter().zip(0..) {
-            order.extend(account.rows.iter().zip(0..).map(|(r, i)| (r.number, at, i)));
+    /// `views` of each account.
+    fn new(accounts: &[(u32, Account)], views: &[Vec<&View>], own: &Own<'_>) -> Rows {
+        let mut by_flow = Vec::with_capacity(accounts.iter().map(|(_, account)| account.rows.len()).sum());
+        // has it a row, and a state?
+        let mut shown = vec![(false, false); own.packets.len()];
+        for ((_, account), views) in accounts.iter().zip(views) {
+            let from = by_flow.len();
+            let packets = views.iter().flat_map(|view| &view.packets);
+            for (row, packet) in account.rows.iter().zip(packets) {
+                let Some(at) = own.captured(*packet) else { continue };
+                shown[at] = (true, shown[at].1 || row.matched != Match::None);
+                by_flow.push(*row);
+            }
+            // those of one view are in this order
+            if views.len() > 1 {
+                by_flow[from..].sort_by_key(|row| (row.number, !row.is_out));
+            }
         }
-        order.sort_unstable();
-        // packets are in this order, too; those whose numbers were shifted stand behind the captured ones
-        let mut captured = packets.iter().zip(own).peekable();
-        order.retain(|&(number, ..)| {
-            while captured.next_if(|(p, _)| p.number < number).is_some() {}
-            captured.peek().is_some_and(|(p, own)| p.number == number && **own)
-        });
-        let row = |at: u32, i: u32| &accounts[at as usize].1.rows[i as usize];
-        let of_packets = || order.chunk_by(|a, b| a.0 == b.0);
-        let is_joined = |rows: &&[(u64, u32, u32)]| rows.iter().any(|&(_, at, i)| row(at, i).matched != Match::None);
-        let (packets, joined) = (of_packets().count() as u64, of_packets().filter(is_joined).count() as u64);
-        order.sort_unstable_by_key(|&(number, at, i)| (at, number, !row(at, i).is_out));
-        let by_flow = order.into_iter().map(|(_, at, i)| *row(at, i)).collect();
-        Rows { by_flow, packets, joined }
+        let count = |is: fn(&&(bool, bool)) -> bool| shown.iter().filter(is).count() as u64;
+        Rows { by_flow, packets: count(|s| s.0), joined: count(|s| s.1) }
     }
 }
 
