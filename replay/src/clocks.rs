@@ -64,7 +64,8 @@ const STEADY: usize = 8;
 impl Clocks {
     /// From all delays of a capture, in any order.
     pub(crate) fn estimate(mut delays: Vec<Delay>) -> Clocks {
-        delays.sort_unstable_by_key(|d| (d.ts_ns - d.delay_ns, d.ts_ns, d.is_out));
+        // those of each flow are nearly in this order, which a stable sort makes use of
+        delays.sort_by_key(|d| (d.ts_ns - d.delay_ns, d.ts_ns, d.is_out));
         let mut pieces = Vec::new();
         let mut begin = 0;
         for end in steps(&delays).into_iter().chain([delays.len()]) {
@@ -208,9 +209,11 @@ fn fit(delays: &[Delay]) -> Option<Line> {
 
 /// Which delays of a direction no true match has: a few wrong ones would move the bounds for all.
 fn beyond(delays: &[Delay], is_out: bool) -> impl Fn(i64) -> bool {
-    let mut sorted: Vec<i64> = delays.iter().filter(|d| d.is_out == is_out).map(|d| d.delay_ns).collect();
-    sorted.sort_unstable();
-    let quarter = |n: usize| sorted.get(sorted.len() * n / 4).copied().unwrap_or(0);
+    let mut of: Vec<i64> = delays.iter().filter(|d| d.is_out == is_out).map(|d| d.delay_ns).collect();
+    let mut quarter = |n: usize| {
+        let at = of.len() * n / 4;
+        if at < of.len() { *of.select_nth_unstable(at).1 } else { 0 }
+    };
     let (low, high) = (quarter(1), quarter(3));
     // Tukey's fences, and what a path may vary by in between
     let reach = high.saturating_sub(low).saturating_mul(3).saturating_add(PATH_NS);

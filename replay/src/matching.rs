@@ -17,7 +17,7 @@ use crate::hash::{HashMap, HashMapExt as _, HashSet};
 use crate::ids::{Kinship, MOST_MERGED, are_counted, are_telling, kinship, taken};
 use crate::packet::TcpFlags;
 use crate::seq::Position;
-use crate::spans::Spans;
+use crate::spans::{Near, Spans};
 use crate::stamps::StampLine;
 
 /// A segment as the matching sees it, of a packet or of a sample alike.
@@ -119,6 +119,12 @@ struct Rivals {
 }
 
 impl Rivals {
+    fn none_but(&mut self, packet: u32) {
+        self.here.clear();
+        self.here.push(packet);
+        self.elsewhere.clear();
+    }
+
     fn all(&self) -> impl Iterator<Item = u32> {
         self.here.iter().chain(&self.elsewhere).copied()
     }
@@ -134,6 +140,10 @@ pub(crate) struct Matcher<'a> {
     empty_samples: Empties,
     empty_packets: Empties,
     candidates: Candidates,
+    /// Delays of the packets whose sample is beyond doubt: nothing else could be theirs, nor it another's.
+    usual: UsualDelays,
+    /// Is a packet the only one that could have its only sample?
+    alone: Vec<bool>,
     /// Do identifications tell transmissions apart?
     ids: bool,
     /// For each sample of what was sent, how many identifications its pieces may have.
@@ -153,8 +163,8 @@ pub(crate) struct Matcher<'a> {
 }
 
 /// Finds each packet's sample.
-pub(crate) fn match_direction(matcher: &Matcher<'_>, usual: &UsualDelays) -> Vec<Found> {
-    let packets = matcher.packets;
+pub(crate) fn match_direction(matcher: &Matcher<'_>) -> Vec<Found> {
+    let Matcher { packets, usual, .. } = matcher;
     let mut rivals = Rivals::default();
     let mut by_time: Vec<(u32, u32)> = Vec::new();
     let mut found: Vec<Found> = (0..packets.len() as u32)
@@ -168,7 +178,10 @@ pub(crate) fn match_direction(matcher: &Matcher<'_>, usual: &UsualDelays) -> Vec
                     matcher.verdict(p, *only)
                 }
                 [only] => {
-                    matcher.rivals(p, candidates, &mut rivals);
+                    match matcher.alone[p as usize] {
+                        true => rivals.none_but(p),
+                        false => matcher.rivals(p, candidates, &mut rivals),
+                    }
                     matcher.lone(p, *only, &rivals, usual)
                 }
                 several => {
@@ -226,6 +239,8 @@ impl<'a> Matcher<'a> {
             empty_samples: Empties::new(samples),
             empty_packets: Empties::new(packets),
             candidates: Candidates::default(),
+            usual: UsualDelays::new(Vec::new()),
+            alone: Vec::new(),
             ids: false,
             taken,
             largest_piece,
@@ -235,21 +250,19 @@ impl<'a> Matcher<'a> {
             is_out,
             is_near: false,
         };
-        matcher.candidates = matcher.all_candidates();
-        let lone = (0..packets.len() as u32).filter_map(|p| match matcher.candidates.of(p) {
+        let by_numbers = matcher.all_candidates(None);
+        let lone = (0..packets.len() as u32).filter_map(|p| match by_numbers.of(p) {
             [only] => Some((&packets[p as usize], &samples[*only as usize])),
             _ => None,
         });
-        if are_telling(lone, samples, is_out) {
-            matcher.ids = true;
-            matcher.candidates = matcher.all_candidates();
-        }
+        matcher.ids = are_telling(lone, samples, is_out);
+        matcher.narrow_all(&by_numbers);
         if is_out {
-            let usual = matcher.usual_delays();
-            let pairs = usual.pairs.iter().map(|&(p, s, _)| (&packets[p as usize], &samples[s as usize]));
+            let usual = &matcher.usual.pairs;
+            let pairs = usual.iter().map(|&(p, s, _)| (&packets[p as usize], &samples[s as usize]));
             matcher.line = StampLine::of(pairs);
             if matcher.line.is_some() {
-                matcher.candidates = matcher.all_candidates();
+                matcher.narrow_all(&by_numbers);
             }
         }
         let mut foreign = (0..packets.len() as u32).filter(|&p| matcher.candidates.of(p).is_empty());
@@ -258,11 +271,26 @@ impl<'a> Matcher<'a> {
         matcher
     }
 
-    fn all_candidates(&self) -> Candidates {
+    /// The candidates, and what they say at once: by what is known now besides the numbers.
+    fn narrow_all(&mut self, by_numbers: &Candidates) {
+        self.candidates = self.all_candidates(Some(by_numbers));
+        (self.usual, self.alone) = self.beyond_doubt();
+    }
+
+    /// Each packet's candidates; `known` has them by numbers alone.
+    fn all_candidates(&self, known: Option<&Candidates>) -> Candidates {
         let mut all = Candidates { ends: Vec::with_capacity(self.packets.len()), ..Candidates::default() };
+        all.flat.reserve(self.packets.len());
         let mut of_one = Vec::new();
         for p in 0..self.packets.len() as u32 {
-            self.candidates(p, &mut of_one);
+            match known.filter(|known| !known.beyond.contains(&p)) {
+                Some(known) => {
+                    of_one.clear();
+                    of_one.extend_from_slice(known.of(p));
+                }
+                None => self.with_its_numbers(p, &mut of_one),
+            }
+            self.narrow(p, &mut of_one);
             if of_one.len() > MOST_ALIKE {
                 all.beyond.insert(p);
                 of_one.clear();
@@ -309,8 +337,8 @@ impl<'a> Matcher<'a> {
         self.ids
     }
 
-    /// The samples that could be this packet's, ascending.
-    fn candidates(&self, packet: u32, into: &mut Vec<u32>) {
+    /// The samples that could be this packet's by its numbers, ascending.
+    fn with_its_numbers(&self, packet: u32, into: &mut Vec<u32>) {
         let p = &self.packets[packet as usize];
         match p.start == p.end {
             true => self.empty_samples.alike(p, true, into),
@@ -318,8 +346,16 @@ impl<'a> Matcher<'a> {
         }
         into.retain(|&s| {
             let s = &self.samples[s as usize];
-            same_or_unknown(p.tsval, s.tsval) && same_kind(p, s) && self.line.as_ref().is_none_or(|l| l.allows(p, s))
+            same_or_unknown(p.tsval, s.tsval) && same_kind(p, s)
         });
+    }
+
+    /// Takes away what cannot be this packet's by the time of its stamp and by its identification.
+    fn narrow(&self, packet: u32, into: &mut Vec<u32>) {
+        let p = &self.packets[packet as usize];
+        if let Some(line) = &self.line {
+            into.retain(|&s| line.allows(p, &self.samples[s as usize]));
+        }
         // the small sockets of TIME_WAIT, and those that answer for none, count nothing and have no samples
         if self.is_out && self.counted && p.ip_id == Some(0) && p.flags & TcpFlags::SYN.0 == 0 {
             into.retain(|&s| kinship(p, &self.samples[s as usize], true) == Kinship::Same);
@@ -349,7 +385,9 @@ impl<'a> Matcher<'a> {
         });
         elsewhere.clear();
         elsewhere.extend(here.extract_if(.., |r| !same_place(p, &self.packets[*r as usize])));
-        self.keep_most_shown(elsewhere, here.len());
+        if !elsewhere.is_empty() {
+            self.keep_most_shown(elsewhere, here.len());
+        }
     }
 
     /// Of packets at several places those of the place that shows the most, if they are more than `than`. Places that
@@ -377,20 +415,26 @@ impl<'a> Matcher<'a> {
         holds && follows && self.line.as_ref().is_none_or(|l| l.allows(p, s))
     }
 
-    /// The delays of packets whose sample is beyond doubt: nothing else could be theirs, nor it another's.
-    pub(crate) fn usual_delays(&self) -> UsualDelays {
+    /// The delays of packets whose sample is beyond doubt.
+    pub(crate) fn usual_delays(&self) -> &UsualDelays {
+        &self.usual
+    }
+
+    fn beyond_doubt(&self) -> (UsualDelays, Vec<bool>) {
         let mut rivals = Rivals::default();
-        let mut pairs = Vec::new();
+        let mut pairs = Vec::with_capacity(self.packets.len());
+        let mut alone = vec![false; self.packets.len()];
         for p in 0..self.packets.len() as u32 {
             if let [only] = self.candidates.of(p) {
                 self.rivals(p, &[*only], &mut rivals);
+                alone[p as usize] = rivals.all().eq([p]);
                 let undisputed = rivals.all().all(|r| r == p || self.are_copies(p, r));
                 if let (true, Some(delay)) = (undisputed, self.delay(p, *only)) {
                     pairs.push((p, *only, delay));
                 }
             }
         }
-        UsualDelays::new(pairs)
+        (UsualDelays::new(pairs), alone)
     }
 
     /// Can these be two sightings of one transmission?
@@ -414,6 +458,7 @@ fn spans(of: &[Sighting]) -> Spans {
 /// are alike but for these.
 struct Empties {
     by_key: Vec<(EmptyKey, Option<u32>, u32)>,
+    near: Near,
 }
 
 impl Empties {
@@ -421,13 +466,18 @@ impl Empties {
         let empty = of.iter().zip(0u32..).filter(|(s, _)| s.end == s.start);
         let mut by_key: Vec<_> = empty.map(|(s, i)| (empty_key(s), s.tsval, i)).collect();
         by_key.sort_unstable();
-        Empties { by_key }
+        Empties { by_key, near: Near::default() }
+    }
+
+    /// Where those of a key and a stamp begin.
+    fn from(&self, key: EmptyKey, tsval: Option<u32>) -> usize {
+        self.near.partition_point(&self.by_key, |e| (e.0, e.1) < (key, tsval))
     }
 
     /// Those with the key of this one; `stamped`: without those of another stamp. Ascending.
     fn alike(&self, s: &Sighting, stamped: bool, into: &mut Vec<u32>) {
         let key = empty_key(s);
-        let from = |tsval| self.by_key.partition_point(|e| (e.0, e.1) < (key, tsval));
+        let from = |tsval| self.from(key, tsval);
         let with = |tsval| self.by_key[from(tsval)..].iter().take_while(move |e| (e.0, e.1) == (key, tsval));
         into.clear();
         match s.tsval.filter(|_| stamped) {
@@ -442,7 +492,7 @@ impl Empties {
     /// Is there one with the key of this one that has no stamp?
     fn has_unstamped(&self, s: &Sighting) -> bool {
         let key = empty_key(s);
-        let from = self.by_key.partition_point(|e| (e.0, e.1) < (key, None));
+        let from = self.from(key, None);
         self.by_key.get(from).is_some_and(|e| (e.0, e.1) == (key, None))
     }
 }

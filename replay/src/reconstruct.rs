@@ -66,12 +66,11 @@ pub(crate) fn match_flow(
         let completeness = Completeness { holes_before: &holes[i], sparse, copies, from_begin, to_end };
         Matcher::new(i == 0, &directions[i].captured, &directions[i].sampled, completeness)
     });
-    let usual = matchers.each_ref().map(Matcher::usual_delays);
-    let is_near = is_near(&usual[0], &usual[1]);
+    let is_near = is_near(matchers[0].usual_delays(), matchers[1].usual_delays());
     let matchers = matchers.map(|m| m.at(is_near));
     let mut ids_tell = false;
-    for ((d, matcher), usual) in directions.iter().zip(&matchers).zip(&usual) {
-        for (&p, f) in d.of_packets.iter().zip(match_direction(matcher, usual)) {
+    for (d, matcher) in directions.iter().zip(&matchers) {
+        for (&p, f) in d.of_packets.iter().zip(match_direction(matcher)) {
             // from positions in the direction's lists to positions in the flow's
             found[p as usize] = match f {
                 Found::Exact(s) => Found::Exact(d.of_samples[s as usize]),
@@ -90,8 +89,7 @@ pub(crate) fn match_flow(
 /// Was the capture taken at the socket's own host? Then nothing but a moment lies between the fastest packets of both
 /// directions and their samples; elsewhere it is a round trip.
 fn is_near(sent: &UsualDelays, received: &UsualDelays) -> bool {
-    let delays = |usual: &UsualDelays| usual.pairs.iter().map(|p| p.2).collect::<Vec<_>>();
-    let fastest = delays(sent).into_iter().min().zip(delays(received).into_iter().max());
+    let fastest = sent.least_ns.zip(received.pairs.iter().map(|p| p.2).max());
     fastest.is_some_and(|(sent, received)| sent.saturating_sub(received) < SAME_WIRE_NS)
 }
 

@@ -10,8 +10,8 @@ pub(crate) struct Spans {
     by_start: Vec<(Position, Position, u32)>,
     // largest end among this span and all before it: where it is not beyond a position, nothing before covers it
     max_end: Vec<Position>,
-    // how many spans began at or before the position that was asked for last: the next one is near, as a rule
-    begun: Cell<usize>,
+    // how many spans began at or before the position that was asked for last
+    begun: Near,
 }
 
 impl Spans {
@@ -26,26 +26,13 @@ impl Spans {
                 largest
             })
             .collect();
-        Spans { by_start, max_end, begun: Cell::new(0) }
-    }
-
-    /// How many spans begin at or before a position.
-    fn begun(&self, at: Position) -> usize {
-        let near = self.begun.get();
-        let has_begun = |i: usize| self.by_start.get(i).is_some_and(|span| span.0 <= at);
-        let found = match near.checked_sub(1).is_none_or(has_begun) {
-            true => (near..near + NEAR).find(|&i| !has_begun(i)),
-            false => (near.saturating_sub(NEAR)..near).rev().find(|&i| i.checked_sub(1).is_none_or(has_begun)),
-        };
-        let found = found.unwrap_or_else(|| self.by_start.partition_point(|span| span.0 <= at));
-        self.begun.set(found);
-        found
+        Spans { by_start, max_end, begun: Near::default() }
     }
 
     /// The indexes of all spans that cover a position, ascending.
     pub(crate) fn covering(&self, at: Position, found: &mut Vec<u32>) {
         found.clear();
-        let mut i = self.begun(at);
+        let mut i = self.begun.partition_point(&self.by_start, |span| span.0 <= at);
         while i > 0 && self.max_end[i - 1] > at {
             i -= 1;
             let (_, end, index) = self.by_start[i];
@@ -59,8 +46,27 @@ impl Spans {
     }
 }
 
-/// So many spans before and behind the last answer are tried before all.
+/// Where a search in a sorted list ended last: the next one ends near, as a rule.
+#[derive(Default)]
+pub(crate) struct Near(Cell<usize>);
+
+/// So many elements before and behind the last answer are tried before all.
 const NEAR: usize = 8;
+
+impl Near {
+    /// What `slice::partition_point` says.
+    pub(crate) fn partition_point<T>(&self, sorted: &[T], is_before: impl Fn(&T) -> bool) -> usize {
+        let near = self.0.get();
+        let is_before_at = |i: usize| sorted.get(i).is_some_and(&is_before);
+        let found = match near.checked_sub(1).is_none_or(is_before_at) {
+            true => (near..near + NEAR).find(|&i| !is_before_at(i)),
+            false => (near.saturating_sub(NEAR)..near).rev().find(|&i| i.checked_sub(1).is_none_or(is_before_at)),
+        };
+        let found = found.unwrap_or_else(|| sorted.partition_point(&is_before));
+        self.0.set(found);
+        found
+    }
+}
 
 #[cfg(test)]
 mod tests {

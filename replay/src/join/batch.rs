@@ -166,7 +166,7 @@ fn telling(delays: &[Delay]) -> Vec<Delay> {
     let mut telling = Vec::new();
     for is_out in [true, false] {
         let mut of: Vec<&Delay> = delays.iter().filter(|d| d.is_out == is_out).collect();
-        of.sort_unstable_by_key(|d| (d.ts_ns, d.delay_ns));
+        of.sort_by_key(|d| (d.ts_ns, d.delay_ns));
         for stretch in of.chunks(of.len().div_ceil(STRETCHES).max(1)) {
             let mut few: Vec<Delay> = stretch.iter().copied().copied().collect();
             few.sort_unstable_by_key(|d| (d.delay_ns, d.ts_ns));

@@ -156,7 +156,8 @@ impl Open {
         let later = self.pending.split_off(self.pending.partition_point(|p| p.0 < first));
         let certain = std::mem::replace(&mut self.pending, later);
         self.pending.extend(of_flow.outcomes);
-        self.pending.sort_unstable_by_key(|&(sample, outcome)| (sample, rank(outcome)));
+        // two lists that are sorted
+        self.pending.sort_by_key(|&(sample, outcome)| (sample, rank(outcome)));
         self.pending.dedup_by_key(|p| p.0);
         self.asked = Some(self.asked.map_or((first, last), |(f, l)| (f.min(first), l.max(last))));
         certain
