@@ -114,8 +114,8 @@ def join(work, packets, rounds):
     faster = two.wall / median_of(1, lambda: dry(many)).wall
     row(f"throughput, {packets // 10:,} flows of 10 packets / 50 flows", f"{faster:.2f}", "≥ 0.33", faster >= 1 / 3)
 
-    stored, bare = inserts.stored_and_bare(bulk, TCPPROBE, work, Run)
-    row("join, stored / bare inserts of the same rows", f"{stored / bare:.2f}", "≤ 1.3", stored <= 1.3 * bare)
+    stored = inserts.stored_and_bare(bulk, TCPPROBE, work, Run, rounds)
+    row("join, stored / bare inserts of the same rows", f"{stored:.2f}", "≤ 1.3", stored <= 1.3)
 
 
 def memory(work, packets, _rounds):

@@ -36,8 +36,9 @@ pub(crate) fn outcomes(
     let undecided = [false, true].map(|is_out| Undecided::new(is_out, all, packets, found));
     let at_sender = coverage.whole && is_at_the_sender(samples, all, packets, found);
     let within = [false, true].map(|is_out| {
-        let of = || (0..samples.len()).filter(|&i| joined[i] && samples[i].kind.is_out() == is_out);
-        of().min().zip(of().max())
+        let mut of = (0..samples.len()).filter(|&i| joined[i] && samples[i].kind.is_out() == is_out);
+        let first = of.next()?;
+        Some((first, of.next_back().unwrap_or(first)))
     });
     let mut outcomes = Vec::new();
     for (i, s) in samples.iter().enumerate() {

@@ -112,9 +112,11 @@ impl Matched {
             let sample = &self.samples[s as usize];
             let stamped = p.tsval.is_some() && p.tsval == sample.tsval;
             let counted = p.ip_id.is_some_and(|id| id != 0) && sample.ip_id.is_some();
+            if stamped || counted {
+                continue;
+            }
             let delay_ns = p.ts_ns.and_then(|t| t.checked_sub(sample.ts_ns));
-            let allowed = delay_ns.is_none_or(|d| clocks.allow(sample.ts_ns, d, packet.is_out));
-            if !stamped && !counted && !allowed {
+            if !delay_ns.is_none_or(|d| clocks.allow(sample.ts_ns, d, packet.is_out)) {
                 *f = Found::Nothing(Reason::Ambiguous);
             }
         }
@@ -257,14 +259,16 @@ fn vary(rows: &mut [PacketRow], samples: &[SampleRow], found: &[Found], clocks: 
         let delay_ns = row.delay_ns?.checked_sub(offset_ns)?;
         Some(if row.is_out { delay_ns } else { -delay_ns })
     };
-    [false, true].map(|is_out| {
-        let of = rows.iter().zip(found).filter(|(r, _)| r.is_out == is_out);
-        let least = of.filter_map(|(r, f)| delay(r, f)).min()?;
-        for (row, f) in rows.iter_mut().zip(found).filter(|(r, _)| r.is_out == is_out) {
-            row.delay_variation_ns = delay(row, f).map(|d| d - least);
-        }
-        Some(least)
-    })
+    let delays: Vec<Option<i64>> = rows.iter().zip(found).map(|(row, f)| delay(row, f)).collect();
+    let mut least: Least = [None; 2];
+    for (row, delay) in rows.iter().zip(&delays) {
+        let of_direction = &mut least[usize::from(row.is_out)];
+        *of_direction = of_direction.map_or(*delay, |least| Some(delay.map_or(least, |d| d.min(least))));
+    }
+    for (row, delay) in rows.iter_mut().zip(&delays) {
+        row.delay_variation_ns = delay.zip(least[usize::from(row.is_out)]).map(|(d, least)| d - least);
+    }
+    least
 }
 
 /// The ACK that made the socket of a connection that was accepted, where it has no sample of its own: the first sample is

@@ -313,9 +313,9 @@ impl View {
     fn is_misfit(&self, all: &[Packet]) -> bool {
         [true, false].into_iter().any(|is_out| {
             let of_direction = || self.packets.iter().zip(&self.matched.found).filter(|(p, _)| p.is_out == is_out);
-            let of_socket = of_direction().filter(|(p, _)| !all[p.index as usize].flags.rst()).count();
-            of_socket >= MISFITS
-                && of_direction().all(|(_, f)| f.sample().is_none())
+            let of_socket = || of_direction().filter(|(p, _)| !all[p.index as usize].flags.rst());
+            of_direction().all(|(_, f)| f.sample().is_none())
+                && of_socket().nth(MISFITS - 1).is_some()
                 && (0..self.matched.samples.len()).any(|i| serves(&self.matched.samples, i, is_out))
         })
     }

@@ -1,6 +1,7 @@
 //! Reads the samples of a flow run by run: the columns as they are stored, put together here, not in SQL.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use rusqlite::{OptionalExtension as _, Row};
 
@@ -22,10 +23,21 @@ pub(super) struct Chunk {
     named: Vec<Named>,
 }
 
-/// The row of `ack_rows` that a sample names.
+impl Chunk {
+    /// The sample that comes next names a row of `ack_rows`, as a rule the same as the one before.
+    fn name(&mut self, ack_id: i64, seldom_id: i64) {
+        let next = self.samples.len();
+        match self.named.last_mut() {
+            Some(n) if (n.ack_id, n.seldom_id, n.samples.end) == (ack_id, seldom_id, next) => n.samples.end += 1,
+            _ => self.named.push(Named { samples: next..next + 1, ack_id, seldom_id }),
+        }
+    }
+}
+
+/// The row of `ack_rows` that samples name, one after the other.
 struct Named {
-    /// Position of the sample.
-    sample: usize,
+    /// Positions of the samples.
+    samples: Range<usize>,
     ack_id: i64,
     /// What the run counts ids of `seldom_rows` from; the row has the distance.
     seldom_id: i64,
@@ -175,7 +187,7 @@ impl TraceReader {
                 let rare = rare.remove(&id).unwrap_or_default();
                 if with.windows || with.sacked != Sacked::No || matches!(stored.what, Some((Kind::State, _))) {
                     let ack_id = run.bases.ack_id.wrapping_add(columns[ACK_OFF].unwrap_or(0));
-                    into.named.push(Named { sample: into.samples.len(), ack_id, seldom_id: run.bases.seldom_id });
+                    into.name(ack_id, run.bases.seldom_id);
                 }
                 into.samples.push(self.sample(id, &stored, rare, run, *clocks)?);
                 into.rcv_laps.push(rare.rcv_laps);
@@ -200,8 +212,8 @@ impl TraceReader {
         let mut segments: Vec<bool> = wanted.iter().map(|w| w.with.sacked == Sacked::Segments).collect();
         let ids = named.iter().map(|(_, n)| n.ack_id).zip(0..).collect();
         self.rows(Of::Acks)?.with_ids(ids, |i, columns: &[Option<i64>; OF_ACKS]| {
-            let (of, Named { sample, seldom_id, .. }) = named[i];
-            let with = wanted[of].with;
+            let (of, Named { samples, seldom_id, .. }) = &named[i];
+            let (of, with) = (*of, wanted[*of].with);
             seldom.push((seldom_id.wrapping_add(columns[SELDOM_OFF].unwrap_or(0)), i));
             if with.windows {
                 cwnds.extend(columns[snd_cwnd].map(|cwnd| (i, cwnd)));
@@ -209,29 +221,31 @@ impl TraceReader {
             if with.sacked != Sacked::No {
                 let sacked = columns[sacked_out].and_then(|n| u32::try_from(n).ok());
                 segments[of] |= sacked.is_some_and(|n| n > 0);
-                chunks[of].samples[sample].sacked_out = sacked;
+                chunks[of].samples[samples.clone()].iter_mut().for_each(|s| s.sacked_out = sacked);
             }
         })?;
         seldom.retain(|&(_, i)| {
-            let (of, Named { sample, .. }) = named[i];
-            segments[of] || wanted[of].with.windows || chunks[of].samples[sample].kind == Kind::State
+            let (of, Named { samples, .. }) = &named[i];
+            let mut of_state = chunks[*of].samples[samples.clone()].iter().filter(|s| s.kind == Kind::State);
+            segments[*of] || wanted[*of].with.windows || of_state.next().is_some()
         });
         if seldom.is_empty() {
             return Ok(());
         }
         let [mss, ca_state, sk_state] = ["mss", "ca_state", "sk_state"].map(|c| position(Of::Seldom, c));
         self.rows(Of::Seldom)?.with_ids(seldom, |i, columns: &[Option<i64>; OF_SELDOM]| {
-            let (of, Named { sample, .. }) = named[i];
-            let (sample, mss) = (&mut chunks[of].samples[sample], columns[mss]);
-            if sample.kind == Kind::State {
-                sample.sk_state = columns[sk_state].and_then(|s| u8::try_from(s).ok());
-            }
-            if wanted[of].with.windows && columns[ca_state].is_some_and(|state| state < RECOVERY) {
-                let bytes = cwnds.get(&i).zip(mss).and_then(|(cwnd, mss)| cwnd.checked_mul(mss));
-                sample.cwnd_bytes = bytes.and_then(|b| u32::try_from(b).ok()).filter(|&b| b > 0);
-            }
-            if segments[of] {
-                sample.mss = mss.and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
+            let (of, Named { samples, .. }) = &named[i];
+            let mss = columns[mss];
+            let state = columns[sk_state].and_then(|s| u8::try_from(s).ok());
+            let is_open = wanted[*of].with.windows && columns[ca_state].is_some_and(|state| state < RECOVERY);
+            let bytes = cwnds.get(&i).zip(mss).and_then(|(cwnd, mss)| cwnd.checked_mul(mss));
+            let cwnd_bytes = bytes.and_then(|b| u32::try_from(b).ok()).filter(|&b| is_open && b > 0);
+            let mss = mss.and_then(|n| u32::try_from(n).ok()).filter(|&n| segments[*of] && n > 0);
+            for sample in &mut chunks[*of].samples[samples.clone()] {
+                if sample.kind == Kind::State {
+                    sample.sk_state = state;
+                }
+                (sample.cwnd_bytes, sample.mss) = (cwnd_bytes, mss);
             }
         })
     }
