@@ -254,7 +254,6 @@ impl<'a> Batcher<'a> {
             shares.push((place, Share::All));
             freed += packets;
         }
-        shares.sort_unstable_by_key(|s| s.0);
         shares
     }
 
@@ -264,6 +263,7 @@ impl<'a> Batcher<'a> {
         if self.done {
             shares = (0..self.waiting.len()).map(|place| (place, Share::All)).collect();
         }
+        // by their first packets: what is in a batch, and in which order, follows from the capture
         shares.sort_by_key(|&(place, _)| {
             self.waiting[place].as_ref().and_then(|(_, of)| of.packets.first()).map(|p| p.0.number)
         });

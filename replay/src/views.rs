@@ -254,15 +254,20 @@ impl Matching<'_> {
         let span = times().min().zip(times().max());
         let most = if self.places.is_some() { MOST_SAMPLES_A_BATCH } else { MOST_SAMPLES };
         let elsewhere = |flow: u32| self.places.is_some_and(|p| p.shown.get(flow as usize).is_some_and(|s| *s));
+        let mut here: Vec<u32> = shown.keys().copied().collect();
+        here.sort_unstable();
+        let mut here = here.into_iter().peekable();
         let mut absent = Vec::new();
         for (row, flow) in self.flows.iter().zip(0u32..) {
+            if here.next_if_eq(&flow).is_some() || elsewhere(flow) {
+                continue;
+            }
             let near = span.is_none_or(|(first, last)| {
                 row.first_ns.saturating_sub(last) < ANOTHER_DAY_NS && first.saturating_sub(row.last_ns) < ANOTHER_DAY_NS
             });
-            if shown.contains_key(&flow) || elsewhere(flow) || !near {
-                continue;
+            if near {
+                absent.push(flow);
             }
-            absent.push(flow);
         }
         // most flows that a batch does not have come later, by their own addresses: of short ones some numbers tell
         let told = match self.places {

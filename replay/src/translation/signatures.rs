@@ -10,7 +10,6 @@ use tcpprobe_trace::reader::{FlowRow, Part, Sacked};
 use tcpprobe_trace::sample::Sampled;
 
 use super::{Search, index};
-use crate::hash::{HashMap, HashMapExt as _};
 use crate::readers::{Counts, Readers};
 use crate::views::together;
 
@@ -25,10 +24,10 @@ pub(crate) struct Signatures {
     read: OnceLock<Known>,
 }
 
-/// The signatures of flows, by position.
+/// The signatures of flows, by position: each batch asks for nearly all of them, in this order.
 pub(crate) struct Known {
-    /// Where among all numbers they are, and how many.
-    of: HashMap<u32, (u32, u8)>,
+    /// Where among all numbers they are, and how many; `None`: the flow's is not known.
+    of: Vec<Option<(u32, u8)>>,
     numbers: Vec<u32>,
 }
 
@@ -61,9 +60,9 @@ impl Signatures {
             Ok(group.into_iter().zip(signatures).collect::<Vec<_>>())
         });
         let read: tcpprobe_trace::Result<Vec<_>> = read.collect();
-        let mut known = Known { of: HashMap::new(), numbers: Vec::new() };
+        let mut known = Known { of: vec![None; flows.len()], numbers: Vec::new() };
         for (flow, signature) in read?.into_iter().flatten() {
-            known.of.insert(flow, (known.numbers.len() as u32, signature.len() as u8));
+            known.of[flow as usize] = Some((known.numbers.len() as u32, signature.len() as u8));
             known.numbers.extend(signature);
         }
         Ok(self.read.get_or_init(|| known))
@@ -73,7 +72,7 @@ impl Signatures {
 impl Known {
     /// May the flow be among the connections that are looked at? Yes, where its signature is not known.
     pub(crate) fn may_be(&self, flow: u32, search: &Search<'_>) -> bool {
-        let Some(&(from, count)) = self.of.get(&flow) else { return true };
+        let Some((from, count)) = self.of[flow as usize] else { return true };
         search.knows(&self.numbers[from as usize..][..usize::from(count)])
     }
 }
