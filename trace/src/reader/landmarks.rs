@@ -34,7 +34,7 @@ impl TraceReader {
         let mut rows = runs.query([]).map_err(&err)?;
         let mut samples = None;
         while let Some(row) = rows.next().map_err(&err)? {
-            let run = Run::read(row).map_err(&err)?;
+            let run = Run::read(row, 0).map_err(&err)?;
             let flow_id: i64 = row.get(flow_at).map_err(&err)?;
             // the writer's are shorter; what follows takes time by what a run claims to have
             if run.last_id.saturating_sub(run.first_id) > MOST_OF_A_RUN {

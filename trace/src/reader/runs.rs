@@ -93,6 +93,16 @@ pub(super) struct Wanted {
     pub(super) with: With,
 }
 
+impl Wanted {
+    fn is_whole(&self) -> bool {
+        self.ids == (i64::MIN, i64::MAX)
+    }
+
+    fn follows(&self, before: &Wanted) -> bool {
+        before.flow_id.checked_add(1) == Some(self.flow_id)
+    }
+}
+
 /// A run, or the part of it that is wanted.
 struct Stretch {
     run: Run,
@@ -111,8 +121,13 @@ impl TraceReader {
         // all as of one moment, and from where it is then
         let transaction = self.db.unchecked_transaction().map_err(&err)?;
         let mut stretches = Vec::new();
-        for (wanted, of) in wanted.iter().zip(0..) {
-            self.stretches(wanted, of, &mut stretches)?;
+        let mut of = 0;
+        for neighbours in wanted.chunk_by(|a, b| a.is_whole() && b.is_whole() && b.follows(a)) {
+            match neighbours {
+                [one] => self.stretches(one, of, &mut stretches)?,
+                several => self.stretches_of_neighbours(several, of, &mut stretches)?,
+            }
+            of += neighbours.len();
         }
         stretches.sort_by_key(|s| s.ids);
         let mut chunks: Vec<Chunk> = wanted.iter().map(|_| Chunk::default()).collect();
@@ -124,27 +139,57 @@ impl TraceReader {
         Ok(chunks)
     }
 
-    /// The runs of a flow, from the one on that the first id is in, or the next one.
+    /// The runs of a flow, from the one on that the first id is in, or the next one. `of`: position of the flow.
     fn stretches(&self, wanted: &Wanted, of: usize, into: &mut Vec<Stretch>) -> Result<()> {
         let err = failed(&self.path, "cannot read the samples");
-        let Some(clocks) = self.clocks(wanted.session_id)? else { return Ok(()) };
         let sql = format!(
-            "SELECT {} FROM sample_runs
+            "SELECT flow_id, {} FROM sample_runs
              WHERE flow_id = ?1 AND first_id >= coalesce((SELECT max(first_id) FROM sample_runs
                WHERE flow_id = ?1 AND first_id <= ?2), ?2) AND first_id <= ?3 ORDER BY first_id",
             run_columns()
         );
         let mut runs = self.db.prepare_cached(&sql).map_err(&err)?;
         let (first_id, last_id) = wanted.ids;
-        let mut rows = runs.query([wanted.flow_id, first_id, last_id]).map_err(&err)?;
-        let mut done: Option<i64> = None;
+        let rows = runs.query([wanted.flow_id, first_id, last_id]).map_err(&err)?;
+        self.take_stretches(rows, std::slice::from_ref(wanted), of, into)
+    }
+
+    /// All runs of flows whose ids follow each other: for short flows a statement for each would take as long as their
+    /// samples.
+    fn stretches_of_neighbours(&self, wanted: &[Wanted], of: usize, into: &mut Vec<Stretch>) -> Result<()> {
+        let err = failed(&self.path, "cannot read the samples");
+        let sql = format!(
+            "SELECT flow_id, {} FROM sample_runs WHERE flow_id >= ?1 AND flow_id <= ?2 ORDER BY flow_id, first_id",
+            run_columns()
+        );
+        let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return Ok(()) };
+        let mut runs = self.db.prepare_cached(&sql).map_err(&err)?;
+        let rows = runs.query([first.flow_id, last.flow_id]).map_err(&err)?;
+        self.take_stretches(rows, wanted, of, into)
+    }
+
+    /// Rows of `sample_runs`, by flow and first id.
+    fn take_stretches(
+        &self,
+        mut rows: rusqlite::Rows<'_>,
+        wanted: &[Wanted],
+        of: usize,
+        into: &mut Vec<Stretch>,
+    ) -> Result<()> {
+        let err = failed(&self.path, "cannot read the samples");
+        let mut done: Option<(i64, i64)> = None;
+        let mut of_flow = wanted.iter().zip(of..).peekable();
         while let Some(row) = rows.next().map_err(&err)? {
-            let run = Run::read(row).map_err(&err)?;
-            if run.last_id < run.first_id || done.is_some_and(|done| run.first_id <= done) {
+            let flow_id: i64 = row.get(0).map_err(&err)?;
+            let run = Run::read(row, 1).map_err(&err)?;
+            while of_flow.next_if(|(w, _)| w.flow_id < flow_id).is_some() {}
+            let Some((wanted, of)) = of_flow.peek().copied().filter(|(w, _)| w.flow_id == flow_id) else { continue };
+            let Some(clocks) = self.clocks(wanted.session_id)? else { continue };
+            if run.last_id < run.first_id || done.is_some_and(|done| (flow_id, run.first_id) <= done) {
                 return Err(self.damaged(format!("a run of samples from {} to {}", run.first_id, run.last_id)));
             }
-            done = Some(run.last_id);
-            let ids = (run.first_id.max(first_id), run.last_id.min(last_id));
+            done = Some((flow_id, run.last_id));
+            let ids = (run.first_id.max(wanted.ids.0), run.last_id.min(wanted.ids.1));
             if ids.0 <= ids.1 {
                 into.push(Stretch { run, ids, clocks, with: wanted.with, of });
             }
@@ -320,12 +365,14 @@ const ACK_OFF: usize = 7;
 const SELDOM_OFF: usize = 0;
 
 impl Run {
-    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Run> {
+    /// From [`run_columns`], the first of which is this one.
+    pub(super) fn read(row: &Row<'_>, from: usize) -> rusqlite::Result<Run> {
         let mut bases = [0; BASES.len()];
-        for (i, base) in bases.iter_mut().enumerate() {
-            *base = row.get(3 + i)?;
+        for (base, at) in bases.iter_mut().zip(from + 3..) {
+            *base = row.get(at)?;
         }
-        Ok(Run { first_id: row.get(0)?, last_id: row.get(1)?, first_serial: row.get(2)?, bases: Bases::from(bases) })
+        let [first_id, last_id, first_serial] = [row.get(from)?, row.get(from + 1)?, row.get(from + 2)?];
+        Ok(Run { first_id, last_id, first_serial, bases: Bases::from(bases) })
     }
 }
 
