@@ -1,4 +1,5 @@
-//! Finding the spans of a byte stream that cover a position, among many that overlap.
+//! Finding the spans of a byte stream that cover a position, among many that overlap; and searches in sorted lists that
+//! go on from where the last one ended.
 
 use std::cell::Cell;
 
