@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::Duration;
 
 use anyhow::bail;
 use nix::unistd::AccessFlags;
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
         None => start,
     };
     warn_of_missing(&sampler);
-    let started = Instant::now();
+    let started_mono_ns = clock::anchor().mono_ns();
     let gone = Arc::new(AtomicBool::new(false));
     let stdout = || Box::new(standard()) as Box<dyn Write + Send>;
     let printer = args.print.then(|| Printer::new(stdout(), origin_mono_ns, Arc::clone(&gone)));
@@ -153,7 +153,8 @@ pub(crate) fn run(args: &RecordArgs) -> Outcome {
     let kept = running.kept();
     let broke_off = !matches!(end, Ok(End::Signal | End::Duration | End::Child(_) | End::Unread));
     let report = running.stop(broke_off).inspect_err(|_| kept_words(args, &kept))?;
-    summary(args, &report, pcap.as_deref(), started.elapsed());
+    let recorded_ns = u64::try_from(report.ended.mono_ns() - started_mono_ns).unwrap_or(0);
+    summary(args, &report, pcap.as_deref(), Duration::from_nanos(recorded_ns));
     if let Some(cause) = report.broke {
         return Err(cause.context("the recording broke off"));
     }
@@ -237,9 +238,9 @@ fn warn_of_missing(sampler: &Sampler) {
     }
 }
 
-fn summary(args: &RecordArgs, report: &Report, pcap: Option<&Path>, elapsed: std::time::Duration) {
+fn summary(args: &RecordArgs, report: &Report, pcap: Option<&Path>, recorded: Duration) {
     let into = args.trace.as_ref().map(|t| format!(" into {}", t.display())).unwrap_or_default();
-    say!("recorded {}{into}", seconds(elapsed));
+    say!("recorded {}{into}", seconds(recorded));
     say!("  samples  {} of {}", count(report.totals.samples), counted(report.totals.flows, "flow"));
     if let Some(lines) = report.printed {
         say!("  printed  {}", counted(lines, "line"));

@@ -15,6 +15,7 @@ class Check:
         self.violations = []
         self.undecided = 0
         self.unsampled = set()
+        self.after_the_end = set()
         self.retransmissions = 0
         self.compared = collections.Counter()
         self.database = database
@@ -24,6 +25,7 @@ class Check:
         if len(found) != 1:
             raise SystemExit(f"{len(found)} rows in captures for {path}, not 1")
         self.row = found[0]
+        (self.session,) = self.query("SELECT * FROM sessions WHERE id = ?", self.row["session_id"])
         self.flows = {row["id"]: row for row in
                       self.query("SELECT * FROM flows WHERE session_id = ?", self.row["session_id"])}
         if options.port:

@@ -20,6 +20,8 @@ def report(check):
         groups[row["dir"], "data" if row["len"] else "no data", row["match"]] += 1
         local = text_address(check.flows[row["flow_id"]]["local_addr"])
         if row["dir"] == "out" and row["len"] and check.options.sender in (None, local):
+            if row["number"] in check.after_the_end:
+                continue
             if row["number"] in check.unsampled and row["match"] not in ("exact", "within"):
                 continue
             total += 1
@@ -27,6 +29,8 @@ def report(check):
     for (direction, data, match), count in sorted(groups.items()):
         print(f"  {direction:3} {data:7} {match:7} {count}")
     share = matched / total if total else 0.0
+    if check.after_the_end:
+        print(f"{len(check.after_the_end)} packets were sent after the recording")
     print(f"sender's data packets that were sampled: {total}, matched: {matched} ({share:.4%})")
     if share < check.options.min_matched:
         reasons = collections.Counter(

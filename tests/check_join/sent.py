@@ -31,6 +31,11 @@ def check_transmissions(check, flow_id, rows):
         # Seen on one interface and then, the same, on another: not sent again.
         is_copy = packet.sighting not in sightings.setdefault(packet.identity(), {packet.sighting})
         sightings[packet.identity()].add(packet.sighting)
+        # What a command left unsent goes out after the recording of it.
+        if packet.ts_ns > check.session["ended_ns"] and row["match"] not in ("exact", "within"):
+            check.after_the_end.add(packet.number)
+            sent.add(packet.start, packet.end, (packet, None))
+            continue
         if packet.len and not is_copy and lacks_sample(check, packet, transmissions, sent):
             check.unsampled.add(packet.number)
         truth = true_sample(check, packet, transmissions, clock)

@@ -28,6 +28,8 @@ pub struct SessionStart {
 /// What is known of a session at its end.
 #[derive(Clone, Debug, Default)]
 pub struct SessionEnd {
+    /// When sampling ended, Unix epoch, where writing what was sampled took longer; else it is now.
+    pub ended_ns: Option<i64>,
     /// Packets written to the capture.
     pub capture_packets: Option<u64>,
     /// Packets that the kernel or the interface dropped before the capture.

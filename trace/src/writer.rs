@@ -482,7 +482,7 @@ impl SessionWriter {
                    sample_mode = coalesce(?6, sample_mode) WHERE id = ?1",
                 params![
                     self.session_id,
-                    now.real_ns,
+                    end.ended_ns.unwrap_or(now.real_ns),
                     i64::try_from(lost).unwrap_or(i64::MAX),
                     end.capture_packets.map(|c| c as i64),
                     end.capture_dropped.map(|c| c as i64),

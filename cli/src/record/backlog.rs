@@ -72,6 +72,8 @@ impl Batch {
 
 /// What comes behind the last batch.
 pub(crate) struct Last {
+    /// When the programs were detached.
+    pub(crate) ended: Anchor,
     pub(crate) losses: Losses,
     pub(crate) costs: Vec<Cost>,
 }
@@ -480,7 +482,8 @@ mod tests {
     }
 
     fn last() -> Last {
-        Last { losses: Losses { ring_full: 9, ..Losses::default() }, costs: Vec::new() }
+        let ended = Anchor { mono_before_ns: 0, real_ns: 0, mono_after_ns: 0 };
+        Last { ended, losses: Losses { ring_full: 9, ..Losses::default() }, costs: Vec::new() }
     }
 
     #[test]

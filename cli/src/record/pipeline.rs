@@ -14,6 +14,7 @@ use anyhow::anyhow;
 use tcpprobe_probes::{Cost, Decoder, Losses, Records, Sampler, clock};
 use tcpprobe_replay::anonymize::Key;
 use tcpprobe_replay::live::{self, LiveCapture};
+use tcpprobe_trace::clock::Anchor;
 use tcpprobe_trace::writer::{SessionEnd, Totals};
 
 use super::anonymous::Anonymous;
@@ -38,6 +39,8 @@ const TOO_MANY_BYTES: u64 = 1 << 30;
 
 /// What a recording came to.
 pub(crate) struct Report {
+    /// When sampling ended; writing may have taken longer.
+    pub(crate) ended: Anchor,
     pub(crate) totals: Totals,
     pub(crate) losses: Losses,
     pub(crate) costs: Vec<Cost>,
@@ -69,7 +72,7 @@ pub(crate) struct Running {
     committed: Arc<AtomicU64>,
     drain: JoinHandle<anyhow::Result<()>>,
     capture: Option<JoinHandle<Result<live::Stats, live::Error>>>,
-    writer: JoinHandle<anyhow::Result<(Sink, Losses, Vec<Cost>)>>,
+    writer: JoinHandle<anyhow::Result<(Sink, Last)>>,
 }
 
 impl Running {
@@ -132,7 +135,7 @@ impl Running {
         let capture = self.capture.map(join_thread).transpose();
         self.stop_sampler.store(true, Ordering::Release);
         let drained = join_thread(self.drain);
-        let (sink, losses, costs) = join_thread(self.writer)??;
+        let (sink, Last { ended, losses, costs }) = join_thread(self.writer)??;
         let (stats, broke) = match capture? {
             Some(Ok(stats)) => (Some(stats), None),
             Some(Err(error)) => (None, Some(error.into())),
@@ -141,6 +144,7 @@ impl Running {
         let broke = drained?.err().or(broke);
         let totals = sink.totals();
         let end = SessionEnd {
+            ended_ns: Some(ended.real_ns),
             capture_packets: stats.map(|s| s.packets),
             capture_dropped: stats.map(|s| s.dropped),
             losses: losses.by_cause().into_iter().filter(|(_, n)| *n > 0).collect(),
@@ -152,7 +156,7 @@ impl Running {
         if printed.is_ok() {
             self.waiting.remove_file();
         }
-        Ok(Report { totals, losses, costs, capture: stats, broke, printed: printed? })
+        Ok(Report { ended, totals, losses, costs, capture: stats, broke, printed: printed? })
     }
 }
 
@@ -288,9 +292,10 @@ fn drain(mut source: impl Source, mut to_writer: In, mut pace: Pace, stop: &Atom
     }
     to_writer.hold(false);
     let costs = source.stop();
+    let ended = clock::anchor();
     // detached: what the ring holds now is all that there is
     drain_ring(&mut source, &mut to_writer).ok_or_else(gone)?;
-    let last = Last { losses: source.losses(), costs };
+    let last = Last { ended, losses: source.losses(), costs };
     to_writer.finish(last, || source.context()).then_some(()).ok_or_else(gone)?;
     // ended in order all the same: what came until then is written as far as that goes
     refusal.map_or(Ok(()), Err)
@@ -328,16 +333,16 @@ impl Writer {
         Writer { sink, decoder, committed: Instant::now(), counts, orphans: 0 }
     }
 
-    fn run(mut self, from_drain: &Out) -> anyhow::Result<(Sink, Losses, Vec<Cost>)> {
+    fn run(mut self, from_drain: &Out) -> anyhow::Result<(Sink, Last)> {
         loop {
             match from_drain.next(COMMIT_EVERY.saturating_sub(self.committed.elapsed()))? {
                 Next::Batch(batch) => {
                     self.take(&batch, from_drain)?;
                     from_drain.done(batch.records);
                 }
-                Next::Last(Last { mut losses, costs }) => {
-                    losses.bad_records += self.orphans + self.decoder.bad_records();
-                    return Ok((self.sink, losses, costs));
+                Next::Last(mut last) => {
+                    last.losses.bad_records += self.orphans + self.decoder.bad_records();
+                    return Ok((self.sink, last));
                 }
                 Next::Waited => {
                     let taken = self.tell_taken(from_drain);
@@ -562,9 +567,13 @@ mod tests {
         if let Some(length) = length {
             std::thread::park_timeout(length);
         }
+        let before = clock::anchor();
         over.store(true, Ordering::Release);
         drained.join().unwrap().unwrap();
-        let (sink, losses, _) = writer.join().unwrap();
+        let after = clock::anchor();
+        let (sink, Last { ended, losses, .. }) = writer.join().unwrap();
+        // the session ended with the sampling, however long the rest took to be written
+        assert!((before.mono_ns()..=after.mono_ns()).contains(&ended.mono_ns()));
         let losses_by_cause = losses.by_cause().into_iter().filter(|(_, n)| *n > 0).collect();
         sink.finish(&SessionEnd { losses: losses_by_cause, ..SessionEnd::default() }, clock::anchor()).unwrap();
         waiting.remove_file();
