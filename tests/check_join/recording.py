@@ -35,6 +35,8 @@ class Check:
             "SELECT s.* FROM samples s JOIN flows f ON f.id = s.flow_id WHERE f.session_id = ?",
             self.row["session_id"])}
         self.rows = self.query("SELECT * FROM packets WHERE capture_id = ? ORDER BY number, dir", self.row["id"])
+        # The last packet that was sampled: what comes behind it may have come after the recording.
+        self.last_sampled = max((row["number"] for row in self.rows if row["match"] in ("exact", "within")), default=0)
         self.states = self.query("SELECT * FROM packet_state WHERE capture_id = ?", self.row["id"])
         self.packets = {packet.number: packet for packet in self.capture}
         for number, jump_ns in clocks.in_doubt(self).items():

@@ -32,7 +32,7 @@ def check_transmissions(check, flow_id, rows):
         is_copy = packet.sighting not in sightings.setdefault(packet.identity(), {packet.sighting})
         sightings[packet.identity()].add(packet.sighting)
         # What a command left unsent goes out after the recording of it.
-        if packet.ts_ns > check.session["ended_ns"] and row["match"] not in ("exact", "within"):
+        if packet.number > check.last_sampled and packet.ts_ns > check.session["ended_ns"]:
             check.after_the_end.add(packet.number)
             sent.add(packet.start, packet.end, (packet, None))
             continue
