@@ -45,12 +45,18 @@ def check_transmissions(check, flow_id, rows):
                 check.wrong(row["number"], f"sample {sample['id']} ({sample['kind']}, ts {sample['ts_ns']}) instead of "
                                           f"{truth['id']} ({truth['kind']}, ts {truth['ts_ns']}); packet ts {packet.ts_ns}")
         # Not whether it lies below what was sent last: packets can overtake each other on the way to a receiver.
-        again = bool(sent.covering(packet.start))
+        again = bool(sent.covering(packet.start)) and not was_overtaken(packet, sent)
         said_so = truth is not None and truth["kind"] == "retransmit"
         if packet.len and (again or said_so) and not is_copy:
             check_retransmission(check, row, packet, sample, sent)
         if not is_copy:
             sent.add(packet.start, packet.end, (packet, sample))
+
+
+def was_overtaken(packet, sent):
+    """Whether these bytes, as they were sent first, came behind those that were sent later, as their stamps tell."""
+    stamps = [other.tsval for other, _ in sent.covering(packet.start)]
+    return packet.tsval is not None and any(stamp is not None and seq_diff(stamp, packet.tsval) > 0 for stamp in stamps)
 
 
 def check_retransmission(check, row, packet, sample, sent):
