@@ -16,6 +16,7 @@ def check_copies(check, rows):
         group[packet.sighting] = row
     # Cut to pieces between two interfaces, a packet is seen again in packets that are not like it.
     whole = {row["sample_id"] for row in rows if row["match"] == "within"}
+    check.twins = sightings
     for groups in sightings.values():
         for group in groups:
             check_group(check, list(group.values()), whole)
@@ -25,6 +26,10 @@ def check_group(check, group, whole):
     first = group[0]
     check.compared["copies"] += len(group) - 1
     for expected, row in enumerate(group):
+        # One of several ACKs that are alike in all: at the second place time may not tell which, and then nothing is said.
+        if row["reason"] == "ambiguous" and not row["len"] and len(check.twins[check.packets[row["number"]].identity()]) > 1:
+            check.compared["copies not said"] += 1
+            continue
         if row["copy"] != expected and (row["sample_id"] not in whole or row["copy"] < expected):
             check.wrong(row["number"], f"copy is {row['copy']}, the packet was seen {expected} times before")
         # Without a sample of its own a packet has the state of when it was seen.

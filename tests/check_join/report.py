@@ -7,6 +7,8 @@ from capture import text_address
 SHOWN_VIOLATIONS = 20
 # A share of fewer packets says nothing.
 FEW = 20
+# Of so many copies one may be told from its twin by nothing.
+FEW_IN = 100
 
 
 def report(check):
@@ -41,6 +43,9 @@ def report(check):
     # A join that says nothing is never wrong. What it cannot say are ACKs that waited, were merged or not captured.
     if not_said > max(said, FEW):
         check.wrong(0, f"sacked_bytes is not said of {not_said} packets with sacked_out, said of {said}")
+    copies_not_said = check.compared["copies not said"]
+    if copies_not_said * FEW_IN > max(check.compared["copies"], FEW_IN * FEW):
+        check.wrong(0, f"nothing is said of {copies_not_said} copies of {check.compared['copies']}")
     for number, text in sorted(check.violations)[:SHOWN_VIOLATIONS]:
         print(f"WRONG packet {number}: {text}")
     print(f"{len(check.violations)} violations")

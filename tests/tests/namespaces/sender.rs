@@ -137,8 +137,16 @@ pub(crate) fn router_any_interface(scene: &Scene) -> Result<()> {
     // What was lost was lost between the two interfaces.
     let seen = |copy: i64| scene.number(&format!("SELECT count(*) {of_sender} AND copy = {copy}"));
     let (once, twice) = (seen(0)?, seen(1)?);
+    // an ACK with a twin, of which nothing tells at its second place which one it is, counts as one more that was seen
+    // once instead of again
+    let not_said =
+        scene.number(&format!("SELECT count(*) {of_sender} AND reason = 'ambiguous' AND packets.len = 0"))?;
     let dropped = i64::try_from(scene.lab.dropped()?)?;
-    ensure!(once - twice == dropped, "{once} packets, {twice} seen again, {dropped} dropped");
+    let differ = once - twice - dropped;
+    ensure!(
+        differ >= 0 && differ <= 2 * not_said,
+        "{once} packets, {twice} seen again, {dropped} dropped, {not_said} not said"
+    );
     expect_number(scene, 0, "SELECT count(*) FROM packets WHERE copy > 1")
 }
 
