@@ -25,7 +25,7 @@ class Check:
         if len(found) != 1:
             raise SystemExit(f"{len(found)} rows in captures for {path}, not 1")
         self.row = found[0]
-        (self.session,) = self.query("SELECT * FROM sessions WHERE id = ?", self.row["session_id"])
+        ((self.ended_ns,),) = self.query("SELECT ended_ns FROM sessions WHERE id = ?", self.row["session_id"])
         self.flows = {row["id"]: row for row in
                       self.query("SELECT * FROM flows WHERE session_id = ?", self.row["session_id"])}
         if options.port:

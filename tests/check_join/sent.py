@@ -32,7 +32,9 @@ def check_transmissions(check, flow_id, rows):
         is_copy = packet.sighting not in sightings.setdefault(packet.identity(), {packet.sighting})
         sightings[packet.identity()].add(packet.sighting)
         # What a command left unsent goes out after the recording of it.
-        if packet.number > check.last_sampled and packet.ts_ns > check.session["ended_ns"]:
+        # Of a recorder that was killed no one knows when it ended.
+        is_last = check.ended_ns is not None and packet.number > check.last_sampled
+        if is_last and packet.ts_ns > check.ended_ns:
             check.after_the_end.add(packet.number)
             sent.add(packet.start, packet.end, (packet, None))
             continue
