@@ -147,7 +147,9 @@ fn interpolate(before: (i64, i64), after: (i64, i64), t: i64) -> i64 {
 }
 
 /// A connection's stamps as a clock.
-struct StampClock {
+struct StampClock<'a> {
+    /// The flow's, which tell the wall clock of a moment.
+    samples: &'a [SampleRow],
     /// ns a tick.
     tick_ns: i64,
     /// Monotonic time of the stamp at `origin`, ns; no later than this.
@@ -155,16 +157,13 @@ struct StampClock {
     origin: Position,
     /// How much earlier it may be, with so few stamps seen.
     slack_ns: i64,
-    /// Wall clock minus monotonic clock.
-    wall_ns: i64,
 }
 
-impl StampClock {
+impl StampClock<'_> {
     /// From the samples of what was sent; `None`: too few of them tell the tick.
-    fn of(samples: &[SampleRow]) -> Option<StampClock> {
+    fn of(samples: &[SampleRow]) -> Option<StampClock<'_>> {
         let sent = samples.iter().filter(|s| s.phase == Phase::Transmit && s.kind.is_out());
-        let stamped: Vec<(i64, u32, i64)> =
-            sent.filter_map(|s| Some((s.mono_ns, s.tsval.filter(|&v| v != 0)?, s.ts_ns - s.mono_ns))).collect();
+        let stamped: Vec<(i64, u32)> = sent.filter_map(|s| Some((s.mono_ns, s.tsval.filter(|&v| v != 0)?))).collect();
         let (first, last) = (stamped.first()?, stamped.last()?);
         let origin = Position::first(first.1);
         let mut at = origin;
@@ -183,7 +182,16 @@ impl StampClock {
         // sampled right after it was stamped: the earliest of them says best when a tick begins
         let origin_ns = stamps.iter().map(|(mono, ticks)| mono - ticks * tick_ns).min()?;
         let slack_ns = tick_ns / stamps.len().min(8) as i64;
-        Some(StampClock { tick_ns, origin_ns, origin, slack_ns, wall_ns: last.2 })
+        Some(StampClock { samples, tick_ns, origin_ns, origin, slack_ns })
+    }
+
+    /// The wall clock at a time of the monotonic one, as the samples around it have it. Between two of them it may have
+    /// been set: then the one that is nearer to an estimate.
+    fn wall_ns(&self, mono_ns: i64, estimate_ns: i64) -> i64 {
+        let after = self.samples.partition_point(|s| s.mono_ns < mono_ns);
+        let around = &self.samples[after.saturating_sub(1)..self.samples.len().min(after + 1)];
+        let walls_ns = around.iter().map(|s| mono_ns.saturating_add(s.ts_ns.saturating_sub(s.mono_ns)));
+        walls_ns.min_by_key(|wall_ns| wall_ns.abs_diff(estimate_ns)).unwrap_or(estimate_ns)
     }
 
     /// Moves estimates into the tick in which the packet was stamped. Pieces of one segment have one stamp and one
@@ -206,12 +214,13 @@ impl StampClock {
                 continue;
             }
             let ticks = nearest(tsval, self.origin) - self.origin;
-            let begin = self.origin_ns + ticks * self.tick_ns + self.wall_ns;
             let same = burst.filter(|b| b.goes_on_with(p));
             let estimate = same.map_or(time, |b| b.time_ns);
+            let begin = self.wall_ns(self.origin_ns + ticks * self.tick_ns, estimate);
             // where the tick begins is an estimate too, and nothing passes the tap before it is sent
             let latest = p.ts_ns.zip(fastest_ns).map_or(i64::MAX, |(t, fastest)| t.saturating_sub(fastest));
-            let time_ns = estimate.clamp(begin - self.slack_ns, begin + self.tick_ns).min(latest);
+            let time_ns =
+                estimate.clamp(begin.saturating_sub(self.slack_ns), begin.saturating_add(self.tick_ns)).min(latest);
             times[i] = Some(time_ns);
             burst =
                 Some(Burst { last: p, time_ns, ..same.unwrap_or(Burst { piece: p.len, sum: 0, last: p, time_ns }) });
