@@ -23,6 +23,8 @@ struct Pair {
     mono_ns: i64,
     /// Packet minus sample, ns.
     delay_ns: i64,
+    /// Of what the host sent.
+    is_out: bool,
 }
 
 /// Samples from `from_ns` to before `to_ns`, CLOCK_MONOTONIC, came after the clock was set by `jump_ns`.
@@ -41,7 +43,7 @@ pub(crate) fn settle(steps: &[ClockStep], flows: &[FlowRow], all: &[Packet], vie
         pairs.extend(view.packets.iter().zip(&view.matched.found).filter_map(|(packet, found)| {
             let sample = &view.matched.samples[found.sample()? as usize];
             let delay_ns = all[packet.index as usize].ts_ns?.checked_sub(sample.ts_ns)?;
-            Some(Pair { session_id, mono_ns: sample.mono_ns, delay_ns })
+            Some(Pair { session_id, mono_ns: sample.mono_ns, delay_ns, is_out: packet.is_out })
         }));
     }
     pairs.sort_unstable_by_key(|p| (p.session_id, p.mono_ns, p.delay_ns));
@@ -73,14 +75,20 @@ fn set(step: &ClockStep, pairs: &[Pair]) -> Option<Set> {
         let unset_ns = p.delay_ns.saturating_sub(usual_ns);
         unset_ns.saturating_sub(step.jump_ns).unsigned_abs() < unset_ns.unsigned_abs()
     };
-    // with the first of them after: so many are on the wrong side; a slow packet may look as if it were
-    let mut wrong = between.iter().filter(|p| !is_after(p)).count();
+    // A packet may have waited for as long as the clock was set by, as all do that are on their way when the machine
+    // sleeps. None is sent before its sample was taken, or taken up before it was received: one such outweighs all.
+    let weight = |p: &Pair| {
+        let is_proof = is_after(p) != (p.is_out == (step.jump_ns > 0));
+        if is_proof { between.len() + 1 } else { 1 }
+    };
+    // with the first of them after: so many are on the wrong side
+    let mut wrong: usize = between.iter().filter(|p| !is_after(p)).map(weight).sum();
     let mut least = (wrong, 0);
     for (i, pair) in between.iter().enumerate() {
         if is_after(pair) {
-            wrong += 1;
+            wrong += weight(pair);
         } else {
-            wrong -= 1;
+            wrong -= weight(pair);
         }
         least = least.min((wrong, i + 1));
     }
@@ -114,7 +122,9 @@ mod tests {
 
     /// A pair every 100 ns from 500 to 2,500, the delays as they are told at a time.
     fn pairs(delay_ns: impl Fn(i64) -> i64) -> Vec<Pair> {
-        (5..25).map(|i| Pair { session_id: 1, mono_ns: i * 100, delay_ns: delay_ns(i * 100) }).collect()
+        (5..25)
+            .map(|i| Pair { session_id: 1, mono_ns: i * 100, delay_ns: delay_ns(i * 100), is_out: i % 2 == 0 })
+            .collect()
     }
 
     #[test]
@@ -141,6 +151,18 @@ mod tests {
         let jump_ns = 4_000_000;
         let slow = pairs(|t| 10 + if t == 1_200 || (1_600..2_000).contains(&t) { jump_ns } else { 0 });
         assert_eq!(set(&step(jump_ns), &slow).map(|s| s.from_ns), Some(1_600));
+    }
+
+    #[test]
+    fn what_waited_while_the_machine_slept_was_sent_before() {
+        // the samples of 1,300 and 1,400 are of packets that waited in a queue, that of 1,500 is of one that did not
+        let asleep = |t: i64| t == 1_300 || t == 1_400 || (1_600..2_000).contains(&t);
+        // a clock that is set back makes it the other way round: received, and waiting to be taken up
+        for (jump_ns, is_out) in [(HOUR_NS, true), (-HOUR_NS, false)] {
+            let mut captured = pairs(|t| 10 + if asleep(t) { jump_ns } else { 0 });
+            captured.iter_mut().for_each(|p| p.is_out = is_out);
+            assert_eq!(set(&step(jump_ns), &captured).map(|s| s.from_ns), Some(1_600), "{jump_ns}");
+        }
     }
 
     #[test]
