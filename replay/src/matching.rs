@@ -17,6 +17,7 @@ use crate::hash::{HashMap, HashMapExt as _, HashSet};
 use crate::ids::{Kinship, MOST_MERGED, are_counted, are_telling, kinship, taken};
 use crate::packet::TcpFlags;
 use crate::seq::Position;
+use crate::sightings::Direction;
 use crate::spans::{Near, Spans};
 use crate::stamps::StampLine;
 
@@ -150,8 +151,8 @@ pub(crate) struct Matcher<'a> {
     taken: Vec<Option<u16>>,
     /// The longest that was sent as one packet.
     largest_piece: i64,
-    /// What the packets' stamps say of samples that have none.
-    line: Option<StampLine>,
+    /// What the packets' stamps say of samples that have none, and when these were taken.
+    line: Option<(StampLine, &'a [i64])>,
     /// The first packet that no sample can be of, beyond all of them if there is none, and the last.
     foreign: (u32, Option<u32>),
     /// Does the sender of this direction's packets count its identifications up?
@@ -221,12 +222,8 @@ pub(crate) fn match_direction(matcher: &Matcher<'_>) -> Vec<Found> {
 
 impl<'a> Matcher<'a> {
     /// Packets come in the order of the capture, samples in that of their serials.
-    pub(crate) fn new(
-        is_out: bool,
-        packets: &'a [Sighting],
-        samples: &'a [Sighting],
-        completeness: Completeness<'a>,
-    ) -> Matcher<'a> {
+    pub(crate) fn new(is_out: bool, direction: &'a Direction, completeness: Completeness<'a>) -> Matcher<'a> {
+        let (packets, samples) = (&direction.captured[..], &direction.sampled[..]);
         let taken = if is_out { taken(samples) } else { Vec::new() };
         let whole = samples.iter().zip(&taken).filter(|(_, t)| **t == Some(1));
         let largest_piece = whole.map(|(s, _)| s.end - s.start).max().unwrap_or(0);
@@ -257,10 +254,10 @@ impl<'a> Matcher<'a> {
         });
         matcher.ids = are_telling(lone, samples, is_out);
         matcher.narrow_all(&by_numbers);
-        if is_out {
+        if let Some(mono_ns) = direction.unstamped.as_deref() {
             let usual = &matcher.usual.pairs;
-            let pairs = usual.iter().map(|&(p, s, _)| (&packets[p as usize], &samples[s as usize]));
-            matcher.line = StampLine::of(pairs);
+            let pairs = usual.iter().map(|&(p, s, _)| (&packets[p as usize], mono_ns[s as usize]));
+            matcher.line = StampLine::of(pairs).zip(Some(mono_ns));
             if matcher.line.is_some() {
                 matcher.narrow_all(&by_numbers);
             }
@@ -353,8 +350,8 @@ impl<'a> Matcher<'a> {
     /// Takes away what cannot be this packet's by the time of its stamp and by its identification.
     fn narrow(&self, packet: u32, into: &mut Vec<u32>) {
         let p = &self.packets[packet as usize];
-        if let Some(line) = &self.line {
-            into.retain(|&s| line.allows(p, &self.samples[s as usize]));
+        if let Some((line, mono_ns)) = &self.line {
+            into.retain(|&s| line.allows(p, mono_ns[s as usize]));
         }
         // the small sockets of TIME_WAIT, and those that answer for none, count nothing and have no samples
         if self.is_out && self.counted && p.ip_id == Some(0) && p.flags & TcpFlags::SYN.0 == 0 {
@@ -412,7 +409,7 @@ impl<'a> Matcher<'a> {
             _ => true,
         };
         let holds = p.start < s.start && s.start < p.end && same_or_unknown(p.tsval, s.tsval) && same_kind(p, s);
-        holds && follows && self.line.as_ref().is_none_or(|l| l.allows(p, s))
+        holds && follows && self.line.as_ref().is_none_or(|(line, mono_ns)| line.allows(p, mono_ns[sample as usize]))
     }
 
     /// The delays of packets whose sample is beyond doubt.

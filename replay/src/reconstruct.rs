@@ -64,7 +64,7 @@ pub(crate) fn match_flow(
     let to_end = flow.closed && ends;
     let matchers = [0, 1].map(|i| {
         let completeness = Completeness { holes_before: &holes[i], sparse, copies, from_begin, to_end };
-        Matcher::new(i == 0, &directions[i].captured, &directions[i].sampled, completeness)
+        Matcher::new(i == 0, &directions[i], completeness)
     });
     let is_near = is_near(matchers[0].usual_delays(), matchers[1].usual_delays());
     let matchers = matchers.map(|m| m.at(is_near));

@@ -22,6 +22,8 @@ pub(crate) struct Direction {
     pub(crate) of_packets: Vec<u32>,
     pub(crate) sampled: Vec<Sighting>,
     pub(crate) captured: Vec<Sighting>,
+    /// CLOCK_MONOTONIC of each sample of what was sent, ns, where none was taken with its stamp.
+    pub(crate) unstamped: Option<Vec<i64>>,
 }
 
 impl Direction {
@@ -31,7 +33,9 @@ impl Direction {
             (0..packets.len() as u32).filter(|&i| packets[i as usize].is_out == is_out).collect();
         let sampled = sightings_of_samples(samples, &of_samples);
         let captured = sightings_of_packets(all, packets, &of_packets, samples, &of_samples, &sampled);
-        Direction { of_samples, of_packets, sampled, captured }
+        let is_unstamped = is_out && sampled.iter().all(|s| s.tsval.is_none());
+        let unstamped = is_unstamped.then(|| of_samples.iter().map(|&i| samples[i as usize].mono_ns).collect());
+        Direction { of_samples, of_packets, sampled, captured, unstamped }
     }
 }
 

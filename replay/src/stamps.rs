@@ -10,7 +10,7 @@ use crate::seq::{Position, nearest};
 /// From a stamp to the time of a sample.
 pub(crate) struct StampLine {
     tick_ns: i64,
-    /// A stamp, as a position, and the time of its sample.
+    /// A stamp, as a position, and the time of its sample, CLOCK_MONOTONIC in ns.
     origin: (Position, i64),
 }
 
@@ -24,15 +24,10 @@ const PACED_NS: i64 = 500_000_000;
 const BURST_NS: i64 = 3_000_000;
 
 impl StampLine {
-    /// From pairs of packets and samples; `None` where the samples have stamps of their own, or nothing agrees.
-    pub(crate) fn of<'a>(pairs: impl Iterator<Item = (&'a Sighting, &'a Sighting)>) -> Option<StampLine> {
-        let mut points = Vec::new();
-        for (p, s) in pairs {
-            if s.tsval.is_some() {
-                return None;
-            }
-            points.extend(p.tsval.filter(|&v| v != 0).zip(s.ts_ns));
-        }
+    /// From pairs of packets and the monotonic times of their samples; `None` where nothing agrees.
+    pub(crate) fn of<'a>(pairs: impl Iterator<Item = (&'a Sighting, i64)>) -> Option<StampLine> {
+        let points: Vec<(u32, i64)> =
+            pairs.filter_map(|(p, mono_ns)| Some((p.tsval.filter(|&v| v != 0)?, mono_ns))).collect();
         let first = Position::first(points.first()?.0);
         let of_tick = |tick_ns: i64| {
             let mut begins: Vec<i64> =
@@ -47,15 +42,15 @@ impl StampLine {
         Some(StampLine { tick_ns, origin: (first, begin) })
     }
 
-    /// Can a packet with this stamp be of a sample of this time?
-    pub(crate) fn allows(&self, packet: &Sighting, sample: &Sighting) -> bool {
-        let (Some(tsval), Some(at)) = (packet.tsval.filter(|&v| v != 0), sample.ts_ns) else { return true };
+    /// Can a packet with this stamp be of a sample of this monotonic time?
+    pub(crate) fn allows(&self, packet: &Sighting, mono_ns: i64) -> bool {
+        let Some(tsval) = packet.tsval.filter(|&v| v != 0) else { return true };
         let ticks = nearest(tsval, self.origin.0) - self.origin.0;
         let expected = self.origin.1.saturating_add(ticks.saturating_mul(self.tick_ns));
         let reach = 2 * self.tick_ns + 2 * BURST_NS;
         // data alone is paced
         let early = if packet.end > packet.start { PACED_NS } else { reach };
-        (-early..=reach).contains(&(at - expected))
+        (-early..=reach).contains(&mono_ns.saturating_sub(expected))
     }
 }
 
@@ -63,14 +58,14 @@ impl StampLine {
 mod tests {
     use super::*;
 
-    fn at(tsval: Option<u32>, ts_ns: i64) -> Sighting {
+    fn stamped(tsval: u32) -> Sighting {
         Sighting {
             start: 0.into(),
             end: 1.into(),
             ack: 1,
             flags: 16,
-            tsval,
-            ts_ns: Some(ts_ns),
+            tsval: Some(tsval),
+            ts_ns: None,
             ip_id: None,
             place: None,
         }
@@ -79,26 +74,19 @@ mod tests {
     #[test]
     fn the_stamp_says_which_transmission_it_was() {
         for tick_ns in TICKS_NS {
-            let pairs: Vec<_> = (0..8i64)
-                .map(|i| {
-                    let ns = i * 20_000_000;
-                    (at(Some((u32::MAX - 20).wrapping_add((ns / tick_ns) as u32)), ns + 900), at(None, ns))
-                })
-                .collect();
-            let line = StampLine::of(pairs.iter().map(|(p, s)| (p, s))).unwrap();
-            let first = at(Some((u32::MAX - 20).wrapping_add((90_000_000 / tick_ns) as u32)), 0);
-            assert!(line.allows(&first, &at(None, 90_500_000)), "{tick_ns}");
-            assert!(line.allows(&first, &at(None, 60_000_000)), "paced");
-            assert!(!line.allows(&first, &at(None, 120_000_000)), "sent again, {tick_ns}");
+            let at = |ns: i64| stamped((u32::MAX - 20).wrapping_add((ns / tick_ns) as u32));
+            let pairs: Vec<_> = (0..8i64).map(|i| (at(i * 20_000_000), i * 20_000_000)).collect();
+            let line = StampLine::of(pairs.iter().map(|(p, ns)| (p, *ns))).unwrap();
+            let first = at(90_000_000);
+            assert!(line.allows(&first, 90_500_000), "{tick_ns}");
+            assert!(line.allows(&first, 60_000_000), "paced");
+            assert!(!line.allows(&first, 120_000_000), "sent again, {tick_ns}");
         }
     }
 
     #[test]
     fn pairs_that_do_not_agree_make_no_line() {
-        let pairs: Vec<_> =
-            (0..8i64).map(|i| (at(Some(7 + (i * i) as u32 * 40_000), 0), at(None, i * 20_000_000))).collect();
-        assert!(StampLine::of(pairs.iter().map(|(p, s)| (p, s))).is_none());
-        let known = [(at(Some(7), 0), at(Some(7), 0))];
-        assert!(StampLine::of(known.iter().map(|(p, s)| (p, s))).is_none(), "samples have stamps of their own");
+        let pairs: Vec<_> = (0..8i64).map(|i| (stamped(7 + (i * i) as u32 * 40_000), i * 20_000_000)).collect();
+        assert!(StampLine::of(pairs.iter().map(|(p, ns)| (p, *ns))).is_none());
     }
 }
