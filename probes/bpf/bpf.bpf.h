@@ -18,6 +18,9 @@ typedef signed long long s64;
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define NULL ((void *)0)
+/* What the compiler must neither move across nor keep in a register. */
+#define barrier() asm volatile("" ::: "memory")
+#define SHARED(x) (*(volatile __typeof__(x) *)&(x))
 
 /* Map definition in BTF: a number is the size of an array type, a type is a pointer to it. */
 #define MAP_UINT(name, value) int(*name)[value]
@@ -33,6 +36,7 @@ enum bpf_map_type {
 
 enum {
 	BPF_NOEXIST = 1,
+	BPF_F_MMAPABLE = 1 << 10,
 	BPF_RB_NO_WAKEUP = 1,
 	BPF_RB_FORCE_WAKEUP = 2,
 };

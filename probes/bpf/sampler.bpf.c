@@ -23,6 +23,8 @@ const volatile u32 cfg_sparse = 0;
 /* bytes that a processor writes until it looks how full the ring is, and from which on it wakes the reader */
 const volatile u64 cfg_look_bytes = 0;
 const volatile u64 cfg_wake_bytes = 0;
+/* records that a lane has room for, a power of two; 0: there are no lanes */
+const volatile u32 cfg_lane_slots = 0;
 /* names of the congestion controls whose private state is of interest, as in tcp_congestion_ops */
 const volatile u64 cfg_congestions[2 * CONGESTIONS] = {};
 
@@ -102,6 +104,57 @@ struct {
 	MAP_UINT(max_entries, 16 * 1024 * 1024);
 } events SEC(".maps");
 
+/*
+ * A ring takes two locked instructions for each record, and they wait for all that TCP has stored before. So the programs
+ * that run for each segment write samples into lanes first: each of them has one on each processor, which it writes
+ * without any lock, for a program does not run twice at once on a processor, but for interrupts on old kernels, which
+ * `busy` tells. What a lane has no room for, and all other records, go through the ring. User space puts them in order.
+ */
+enum {
+	/* arrival of a received segment */
+	LANE_RECEIVE,
+	/* return of the function that processes it */
+	LANE_RECEIVED,
+	/* net_dev_queue */
+	LANE_QUEUE,
+	/* entry of __tcp_transmit_skb */
+	LANE_TRANSMIT,
+	LANES,
+	/* by the ring alone */
+	NO_LANE = LANES,
+};
+
+struct lane {
+	/* records written so far */
+	u64 written;
+	/* an interrupted program is writing one */
+	u64 busy;
+	/* where the reader was woken for the last time */
+	u64 woken;
+	u64 pad[5];
+	/* records that user space has read so far, the only thing that it writes; in a cache line of its own */
+	u64 read;
+	u64 more_pad[7];
+};
+
+/* LANES for each processor */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_UINT(max_entries, LANES);
+	MAP_UINT(map_flags, BPF_F_MMAPABLE);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct lane);
+} lanes SEC(".maps");
+
+/* cfg_lane_slots for each of them */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_UINT(max_entries, LANES);
+	MAP_UINT(map_flags, BPF_F_MMAPABLE);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct tp_sample);
+} lane_slots SEC(".maps");
+
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_HASH);
 	MAP_UINT(max_entries, 65536);
@@ -169,6 +222,52 @@ INLINE bool ring_has_room(u64 bytes)
 				break;                                  \
 		}                                                       \
 	} while (0)
+
+/*
+ * Room for a sample in a lane, which is then `taken` until leave_lane; NULL where the sample has to go through the ring,
+ * with a wake-up where the lane is half full.
+ */
+INLINE struct tp_sample *lane_room(u32 kind, struct lane **taken, u64 *wake)
+{
+	u32 slots = cfg_lane_slots;
+
+	if (kind >= LANES || !slots)
+		return NULL;
+	u32 at = bpf_get_smp_processor_id() * LANES + kind;
+	struct lane *lane = bpf_map_lookup_elem(&lanes, &at);
+
+	if (!lane || unlikely(SHARED(lane->busy)))
+		return NULL;
+	u64 written = lane->written, used = written - SHARED(lane->read);
+
+	if (unlikely(used >= slots / 2)) {
+		if (used >= slots)
+			return NULL;
+		if (written - lane->woken >= slots / 4) {
+			lane->woken = written;
+			*wake = BPF_RB_FORCE_WAKEUP;
+			return NULL;
+		}
+	}
+	u32 slot = at * slots + (written & (slots - 1));
+	struct tp_sample *room = bpf_map_lookup_elem(&lane_slots, &slot);
+
+	if (!room)
+		return NULL;
+	SHARED(lane->busy) = 1;
+	barrier();
+	*taken = lane;
+	return room;
+}
+
+/* The record first, then that it is there: lanes are for processors that keep the order of stores. */
+INLINE void leave_lane(struct lane *lane)
+{
+	barrier();
+	SHARED(lane->written) = lane->written + 1;
+	barrier();
+	SHARED(lane->busy) = 0;
+}
 
 /*
  * TCP's own counters told that it sent something which no probe was shown: a serial number is left out for it, so that
@@ -317,20 +416,20 @@ INLINE void parse_ip(const struct heads *h, struct segment *g)
 		return call_probed;                    \
 	}
 
-ON_TRACEPOINT(tcp_probe, on_receive_direct((void *)ctx[0], (void *)ctx[1], WATCH_ENTRY),
-	      on_receive_probed((void *)ctx[0], (void *)ctx[1], WATCH_ENTRY))
+ON_TRACEPOINT(tcp_probe, on_receive_direct((void *)ctx[0], (void *)ctx[1], WATCH_ENTRY, LANE_RECEIVE),
+	      on_receive_probed((void *)ctx[0], (void *)ctx[1], WATCH_ENTRY, LANE_RECEIVE))
 /*
  * Beside probes at the entry of functions, which the kernel leaves out where one of them is running on the processor and
  * an interrupt came in between: what the other probe has seen is known by its address.
  */
 SEC("tp_btf/tcp_probe") int tcp_probe_missed_btf(u64 *ctx)
 {
-	return on_receive_direct((void *)ctx[0], (void *)ctx[1], WATCH_MISSED);
+	return on_receive_direct((void *)ctx[0], (void *)ctx[1], WATCH_MISSED, NO_LANE);
 }
 
 SEC("raw_tp/tcp_probe") int tcp_probe_missed_raw(u64 *ctx)
 {
-	return on_receive_probed((void *)ctx[0], (void *)ctx[1], WATCH_MISSED);
+	return on_receive_probed((void *)ctx[0], (void *)ctx[1], WATCH_MISSED, NO_LANE);
 }
 
 ON_TRACEPOINT(net_dev_queue, on_queue_direct((void *)ctx[0], ((struct sk_buff *)ctx[0])->sk),
@@ -378,22 +477,22 @@ SEC("raw_tp/tcp_destroy_sock") int tcp_destroy_sock_raw(u64 *ctx)
 
 SEC("fentry/tcp_rcv_established") int tcp_rcv_established_entry(u64 *ctx)
 {
-	return on_receive_direct((void *)ctx[0], (void *)ctx[1], WATCH_RETURN);
+	return on_receive_direct((void *)ctx[0], (void *)ctx[1], WATCH_RETURN, LANE_RECEIVE);
 }
 
 SEC("fexit/tcp_rcv_established") int tcp_rcv_established_exit(u64 *ctx)
 {
-	return on_received_direct((void *)ctx[0]);
+	return on_received_direct((void *)ctx[0], LANE_RECEIVED);
 }
 
 SEC("fentry/tcp_rcv_state_process") int tcp_rcv_state_process_entry(u64 *ctx)
 {
-	return on_receive_direct((void *)ctx[0], (void *)ctx[1], WATCH_RETURN);
+	return on_receive_direct((void *)ctx[0], (void *)ctx[1], WATCH_RETURN, NO_LANE);
 }
 
 SEC("fexit/tcp_rcv_state_process") int tcp_rcv_state_process_exit(u64 *ctx)
 {
-	return on_received_direct((void *)ctx[0]);
+	return on_received_direct((void *)ctx[0], NO_LANE);
 }
 
 SEC("fentry/__tcp_transmit_skb") int tcp_transmit_skb_entry(u64 *ctx)
@@ -403,15 +502,15 @@ SEC("fentry/__tcp_transmit_skb") int tcp_transmit_skb_entry(u64 *ctx)
 
 /* Functions, through kprobes. */
 
-INLINE int receive_kprobe(struct pt_regs *regs)
+INLINE int receive_kprobe(struct pt_regs *regs, u32 lane)
 {
 	u64 stack = STACK_AT_ENTRY(regs), sk = ARG1(regs);
 
 	bpf_map_update_elem(&receiving, &stack, &sk, 0);
-	return on_receive_probed((void *)sk, (void *)ARG2(regs), WATCH_RETURN);
+	return on_receive_probed((void *)sk, (void *)ARG2(regs), WATCH_RETURN, lane);
 }
 
-INLINE int receive_kretprobe(struct pt_regs *regs)
+INLINE int receive_kretprobe(struct pt_regs *regs, u32 lane)
 {
 	u64 stack = STACK_AT_RETURN(regs), *in_hand = bpf_map_lookup_elem(&receiving, &stack), sk;
 
@@ -419,27 +518,27 @@ INLINE int receive_kretprobe(struct pt_regs *regs)
 		return 0;
 	sk = *in_hand;
 	bpf_map_delete_elem(&receiving, &stack);
-	return on_received_probed((void *)sk);
+	return on_received_probed((void *)sk, lane);
 }
 
 SEC("kprobe/tcp_rcv_established") int tcp_rcv_established_kprobe(struct pt_regs *regs)
 {
-	return receive_kprobe(regs);
+	return receive_kprobe(regs, LANE_RECEIVE);
 }
 
 SEC("kretprobe/tcp_rcv_established") int tcp_rcv_established_kretprobe(struct pt_regs *regs)
 {
-	return receive_kretprobe(regs);
+	return receive_kretprobe(regs, LANE_RECEIVED);
 }
 
 SEC("kprobe/tcp_rcv_state_process") int tcp_rcv_state_process_kprobe(struct pt_regs *regs)
 {
-	return receive_kprobe(regs);
+	return receive_kprobe(regs, NO_LANE);
 }
 
 SEC("kretprobe/tcp_rcv_state_process") int tcp_rcv_state_process_kretprobe(struct pt_regs *regs)
 {
-	return receive_kretprobe(regs);
+	return receive_kretprobe(regs, NO_LANE);
 }
 
 SEC("kprobe/__tcp_transmit_skb") int tcp_transmit_skb_kprobe(struct pt_regs *regs)

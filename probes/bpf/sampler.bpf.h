@@ -268,7 +268,7 @@ INLINE void TWIN(internals)(struct flow *f, struct tcp_sock *tp, u64 serial)
  * sample's serial, 0 where there is none.
  */
 INLINE u64 TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segment *g, u8 kind, u8 phase, u8 new_state,
-			 s32 error)
+			 s32 error, u32 lane)
 {
 	struct counters *c = my_counters();
 
@@ -279,10 +279,16 @@ INLINE u64 TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segmen
 
 	u64 serial = NEXT_SERIAL(f);
 	struct tp_sample *e = NULL;
+	struct lane *taken = NULL;
 	bool full = f->announced == FLOW_NO_ROOM;
+	/* a wake-up costs more than a sample: the reader comes by on a timer, and is called where that is too late */
+	u64 flags = BPF_RB_NO_WAKEUP;
 
-	if (likely(f->announced >= FLOW_OUTDATED))
-		RESERVE(e, full);
+	if (likely(f->announced >= FLOW_OUTDATED)) {
+		e = lane_room(lane, &taken, &flags);
+		if (!e)
+			RESERVE(e, full);
+	}
 	if (!e) {
 		if (full) {
 			c->ring_full++;
@@ -313,9 +319,10 @@ INLINE u64 TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segmen
 	if (new_state)
 		e->sk_state = new_state;
 
-	/* a wake-up costs more than a sample: the reader comes by on a timer, and is called where that is too late */
-	u64 flags = BPF_RB_NO_WAKEUP;
-
+	if (likely(taken)) {
+		leave_lane(taken);
+		return serial;
+	}
 	c->unread_bytes += sizeof(*e);
 	if (unlikely(c->unread_bytes >= cfg_look_bytes)) {
 		c->unread_bytes = 0;
@@ -342,7 +349,7 @@ INLINE void TWIN(received_segment)(const struct sk_buff *skb, struct segment *g)
 	g->len = READ(cb->end_seq) - g->seq - !!(g->flags & TCPHDR_SYN) - !!(g->flags & TCPHDR_FIN);
 }
 
-INLINE int TWIN(on_receive)(struct sock *sk, const struct sk_buff *skb, u8 watch)
+INLINE int TWIN(on_receive)(struct sock *sk, const struct sk_buff *skb, u8 watch, u32 lane)
 {
 	struct tcp_sock *tp = TWIN(tcp_of)(sk);
 
@@ -363,7 +370,7 @@ INLINE int TWIN(on_receive)(struct sock *sk, const struct sk_buff *skb, u8 watch
 	}
 	TWIN(received_segment)(skb, &f->rx);
 	f->rx_skb = (u64)skb;
-	u64 serial = TWIN(sample)(f, tp, &f->rx, KIND_ACK, PHASE_BEFORE, 0, 0);
+	u64 serial = TWIN(sample)(f, tp, &f->rx, KIND_ACK, PHASE_BEFORE, 0, 0, lane);
 
 	/* read once for each segment: after it, where that is seen */
 	if (watch == WATCH_ENTRY)
@@ -372,7 +379,7 @@ INLINE int TWIN(on_receive)(struct sock *sk, const struct sk_buff *skb, u8 watch
 }
 
 /* The segment is gone by now; the socket has been locked since on_receive, which kept what it was. */
-INLINE int TWIN(on_received)(struct sock *sk)
+INLINE int TWIN(on_received)(struct sock *sk, u32 lane)
 {
 	struct tcp_sock *tp = TWIN(tcp_of)(sk);
 	u64 key = (u64)tp;
@@ -384,7 +391,7 @@ INLINE int TWIN(on_received)(struct sock *sk)
 	if (!f || !f->rx_skb)
 		return 0;
 	f->rx_skb = 0;
-	TWIN(internals)(f, tp, TWIN(sample)(f, tp, &f->rx, KIND_ACK, PHASE_AFTER, 0, 0));
+	TWIN(internals)(f, tp, TWIN(sample)(f, tp, &f->rx, KIND_ACK, PHASE_AFTER, 0, 0, lane));
 	return 0;
 }
 
@@ -409,7 +416,7 @@ INLINE int TWIN(on_free)(const struct sk_buff *skb, u32 reason, struct sock *sk)
 		return 0;
 	TWIN(received_segment)(skb, &f->rx);
 	f->rx_skb = (u64)skb;
-	TWIN(sample)(f, tp, &f->rx, KIND_ACK, PHASE_AFTER, 0, 0);
+	TWIN(sample)(f, tp, &f->rx, KIND_ACK, PHASE_AFTER, 0, 0, NO_LANE);
 	return 0;
 }
 
@@ -487,7 +494,7 @@ INLINE int TWIN(on_queue)(const struct sk_buff *skb, struct sock *sk)
 	if (kind == KIND_RETRANSMIT && f->total_retrans == total_retrans)
 		kind = KIND_SEND;
 	f->total_retrans = total_retrans;
-	TWIN(sample)(f, tp, &g, kind, PHASE_TRANSMIT, 0, 0);
+	TWIN(sample)(f, tp, &g, kind, PHASE_TRANSMIT, 0, 0, LANE_QUEUE);
 	return 0;
 }
 
@@ -549,7 +556,7 @@ INLINE int TWIN(on_transmit)(struct sock *sk, const struct sk_buff *skb, u32 rcv
 	f->bytes_sent = bytes_sent + g.len;
 	f->segs_out = segs_out + (segs ? segs : 1);
 	f->total_retrans = READ(tp->total_retrans);
-	TWIN(sample)(f, tp, &g, TWIN(transmit_kind)(tp, &g), PHASE_TRANSMIT, 0, 0);
+	TWIN(sample)(f, tp, &g, TWIN(transmit_kind)(tp, &g), PHASE_TRANSMIT, 0, 0, LANE_TRANSMIT);
 	return 0;
 }
 
@@ -571,7 +578,7 @@ INLINE int TWIN(on_retransmit)(struct sock *sk, const struct sk_buff *skb, s32 e
 	g.len = PROBED(cb->end_seq) - g.seq - !!(g.flags & TCPHDR_SYN) - !!(g.flags & TCPHDR_FIN);
 	g.ack = READ(tp->rcv_nxt);
 	g.has = HAS_SEGMENT;
-	TWIN(sample)(f, tp, &g, KIND_RETRANSMIT, PHASE_AFTER, 0, error);
+	TWIN(sample)(f, tp, &g, KIND_RETRANSMIT, PHASE_AFTER, 0, error, NO_LANE);
 	return 0;
 }
 
@@ -609,7 +616,7 @@ INLINE int TWIN(on_state)(struct sock *sk, int old_state, int new_state)
 	}
 	if (new_state == TCP_ESTABLISHED || new_state == TCP_CLOSE)
 		TWIN(announce)(f, tp, new_state);
-	TWIN(sample)(f, tp, &g, KIND_STATE, PHASE_AFTER, new_state, 0);
+	TWIN(sample)(f, tp, &g, KIND_STATE, PHASE_AFTER, new_state, 0, NO_LANE);
 	return 0;
 }
 

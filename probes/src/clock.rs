@@ -24,6 +24,11 @@ pub fn anchor() -> Anchor {
     best
 }
 
+/// CLOCK_MONOTONIC now.
+pub(crate) fn monotonic_ns() -> u64 {
+    u64::try_from(read_ns(ClockId::CLOCK_MONOTONIC)).unwrap_or(0)
+}
+
 fn read_ns(clock: ClockId) -> i64 {
     // these two clocks exist on every Linux; 0 would show at once as a broken anchor
     clock_gettime(clock).map(|t| t.tv_sec() * 1_000_000_000 + t.tv_nsec()).unwrap_or(0)

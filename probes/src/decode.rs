@@ -73,6 +73,17 @@ pub(crate) fn is_sample(record: &[u8]) -> bool {
     read(record, 0, 4) == Some(u64::from(TYPE_SAMPLE))
 }
 
+/// When a record came to be, CLOCK_MONOTONIC; 0 where it does not say.
+pub(crate) fn time_of(record: &[u8]) -> u64 {
+    let time = match read(record, 0, 4).map(|t| t as u32) {
+        Some(TYPE_SAMPLE) => get!(record, SAMPLE, "mono_ns"),
+        Some(TYPE_FLOW) => get!(record, FLOW, "mono_ns"),
+        Some(TYPE_INTERNALS) => get!(record, INTERNALS, "mono_ns"),
+        _ => None,
+    };
+    time.unwrap_or(0)
+}
+
 /// The flow that a record tells of, and the module that brings its congestion control; `None` where it is another record.
 pub(crate) fn flow_of(record: &[u8]) -> Option<(Flow, String)> {
     if read(record, 0, 4) != Some(u64::from(TYPE_FLOW)) {

@@ -1,7 +1,7 @@
 //! Samples TCP senders inside the Linux kernel.
 //!
 //! Owns the BPF programs (`bpf/`, in C), loading and attaching them, the check of what the kernel offers, and the
-//! way from the ring buffer to [`tcpprobe_trace::sample::Sample`]. Must not know SQL, captures or the terminal.
+//! way from lanes and ring buffer to [`tcpprobe_trace::sample::Sample`]. Must not know SQL, captures or the terminal.
 
 mod btf;
 mod bytes;
@@ -13,7 +13,9 @@ mod filter;
 mod internals;
 mod missed;
 use tcpprobe_trace::fields;
+mod lanes;
 mod layout;
+mod merge;
 mod plan;
 mod records;
 mod refusal;

@@ -81,7 +81,7 @@ impl Records {
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = &self.bytes[..];
         std::iter::from_fn(move || {
             let (prefix, behind) = rest.split_first_chunk::<PREFIX_BYTES>()?;

@@ -3,18 +3,20 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Program as Loaded, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tcpprobe_trace::sample::LossCause;
 
 use crate::check::Facts;
-use crate::clock::ClockSet;
+use crate::clock::{self, ClockSet};
 use crate::context;
 use crate::decode::flow_of;
 use crate::filter::{Filter, FilterError};
 use crate::internals::{self, CountedMask, Layouts, Words};
+use crate::lanes::{self, LANES_OF_A_CPU, Lanes};
+use crate::merge::Merge;
 use crate::missed::{missed_probes, missed_runs};
 use crate::plan::{Backend, How, Point, Program, WAYS, Way};
 use crate::records::{Decoder, Records};
@@ -111,6 +113,11 @@ pub struct Attached {
     pub refused: Vec<String>,
 }
 
+/// The kernel's clocks on two processors may differ by a few ns (`ktime_get_mono_fast_ns`).
+const CLOCKS_APART_NS: u64 = 1_000;
+/// How often the ring is looked at again for what a processor is just writing.
+const EMPTYING_ATTEMPTS: u32 = 64;
+
 /// `struct counters` of the BPF programs.
 type Counters = [u64; 7];
 
@@ -194,6 +201,11 @@ pub struct Sampler {
     // declared first, dropped first: programs go before the maps that they use
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
+    /// None where all records go through the ring.
+    lanes: Option<Lanes>,
+    merge: Merge,
+    /// Not all of what the last look has found is handed on.
+    merging: bool,
     clock_set: ClockSet,
     losses: PerCpuArray<MapData, Counters>,
     masks: Array<MapData, CountedMask>,
@@ -213,12 +225,16 @@ impl Sampler {
         let btf = Btf::from_sys_fs().map_err(|e| Error::NoBtf(e.to_string()))?;
         let mut ebpf = load_object(options, &btf)?;
         let ring = take_map(&mut ebpf, "events")?;
+        let lanes = map_lanes(&ebpf, options)?;
         let clock_set = ClockSet::watch().map_err(|e| Error::Clock(e.to_string()))?;
         let losses = take_map(&mut ebpf, "losses")?;
         let masks = take_map(&mut ebpf, "internals_masks")?;
         let tick_ns = tick_ns();
         let mut sampler = Sampler {
             ring,
+            lanes,
+            merge: Merge::default(),
+            merging: false,
             clock_set,
             losses,
             masks,
@@ -233,7 +249,7 @@ impl Sampler {
         };
         let masks: Vec<Words> = sampler.layouts.masks().collect();
         for (at, mask) in masks.into_iter().enumerate() {
-            sampler.set_mask(at, mask);
+            set_mask(&mut sampler.masks, at, mask);
         }
         for point in Point::ALL {
             let attached = sampler.attach_point(point, options.backend, &btf)?;
@@ -274,21 +290,31 @@ impl Sampler {
         }
     }
 
-    /// Takes what stands in the ring, until there are `max_bytes` of records; returns whether there may be more.
+    /// Takes what the programs have written, until there are `max_bytes` of records; returns whether there may be more.
     ///
     /// Nothing is decoded on the way, but for flows: the programs may have to be told what to read of them.
     pub fn drain(&mut self, max_bytes: usize, records: &mut Records) -> bool {
-        while records.as_bytes().len() < max_bytes {
-            let Some(record) = self.ring.next() else { return false };
-            records.push(&record);
-            let Some((flow, owner)) = flow_of(&record) else { continue };
-            drop(record);
-            let learnt = flow.congestion.as_deref().and_then(|name| self.layouts.learn(name, &owner));
-            if let Some((at, mask)) = learnt {
-                self.set_mask(at, mask);
+        let Sampler { ring, lanes, merge, merging, layouts, masks, .. } = self;
+        let mut seen = |record: &[u8]| {
+            let Some((flow, owner)) = flow_of(record) else { return };
+            if let Some((at, mask)) = flow.congestion.as_deref().and_then(|name| layouts.learn(name, &owner)) {
+                set_mask(masks, at, mask);
             }
+        };
+        let Some(lanes) = lanes else {
+            while records.as_bytes().len() < max_bytes {
+                let Some(record) = ring.next() else { return false };
+                records.push(&record);
+                seen(&record);
+            }
+            return true;
+        };
+        if !*merging {
+            look_through(ring, lanes, merge, self.running.is_empty());
         }
-        true
+        *merging = merge.hand_on(lanes, max_bytes, records, seen);
+        lanes.give_back();
+        *merging
     }
 
     /// A decoder for the records that this sampler takes from the ring: all of them, from the first on.
@@ -299,11 +325,6 @@ impl Sampler {
     /// What another process must know to decode these records: for [`Decoder::from_context`].
     pub fn context(&self) -> Vec<u8> {
         context::keep(&self.layouts, self.tick_ns)
-    }
-
-    /// Without its mask nothing is said of a congestion control's inside, and nothing else changes.
-    fn set_mask(&mut self, at: usize, mask: Words) {
-        let _ = u32::try_from(at).map(|at| self.masks.set(at, internals::counted(mask), 0));
     }
 
     /// Detaches the programs; what is in the ring can still be drained.
@@ -415,6 +436,59 @@ impl Sampler {
     }
 }
 
+/// Finds out what there is in the ring and in the lanes, and up to when that is all; where the programs are `detached`, for
+/// good.
+fn look_through(ring: &mut RingBuf<MapData>, lanes: &mut Lanes, merge: &mut Merge, detached: bool) {
+    merge.before_look();
+    let now_ns = clock::monotonic_ns().saturating_sub(CLOCKS_APART_NS);
+    lanes.look();
+    let mut is_all = false;
+    for _ in 0..EMPTYING_ATTEMPTS {
+        while let Some(record) = ring.next() {
+            merge.hold(&record);
+        }
+        // a record that is being written hides those behind it
+        let mut fds = [PollFd::new(ring.as_fd(), PollFlags::POLLIN)];
+        is_all = poll(&mut fds, PollTimeout::ZERO) == Ok(0);
+        if is_all {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    let horizon_ns = match (detached, is_all) {
+        (true, _) => u64::MAX,
+        (false, true) => now_ns,
+        (false, false) => 0,
+    };
+    merge.begin(lanes, horizon_ns);
+}
+
+/// Without its mask nothing is said of a congestion control's inside, and nothing else changes.
+fn set_mask(masks: &mut Array<MapData, CountedMask>, at: usize, mask: Words) {
+    let _ = u32::try_from(at).map(|at| masks.set(at, internals::counted(mask), 0));
+}
+
+/// How many lanes there are, and how many records each has room for.
+fn lane_sizes(options: &Options) -> (u32, u32) {
+    let cpus = aya::util::nr_cpus().unwrap_or(1);
+    let slots = lanes::slots(options.ring_bytes, cpus);
+    // a map has no room for nothing
+    let lanes = if slots == 0 { 1 } else { cpus as u32 * LANES_OF_A_CPU };
+    (lanes, slots)
+}
+
+fn map_lanes(ebpf: &Ebpf, options: &Options) -> Result<Option<Lanes>, Error> {
+    let (lanes, slots) = lane_sizes(options);
+    let (Some(Map::Array(heads)), Some(Map::Array(records))) = (ebpf.map("lanes"), ebpf.map("lane_slots")) else {
+        return Err(Error::Load("no lanes".into()));
+    };
+    if slots == 0 {
+        return Ok(None);
+    }
+    let mapped = Lanes::map(heads.fd(), records.fd(), lanes as usize, slots);
+    mapped.map(Some).map_err(|e| Error::Ring(format!("its lanes cannot be mapped: {e}")))
+}
+
 pub(crate) fn describe(program: &Program) -> String {
     format!("{}/{}", program.how.name(), program.target)
 }
@@ -461,8 +535,12 @@ pub(crate) fn load_object(options: &Options, btf: &Btf) -> Result<Ebpf, Error> {
     let wake_bytes = u64::from(ring_bytes / 4);
     // together the processors fill no more than another quarter before one of them looks
     let look_bytes = wake_bytes / aya::util::nr_cpus().map_or(1, |n| n.max(1) as u64);
+    let (lanes, lane_slots) = lane_sizes(options);
     EbpfLoader::new()
         .btf(Some(btf))
+        .map_max_entries("lanes", lanes)
+        .map_max_entries("lane_slots", lanes * lane_slots.max(1))
+        .override_global("cfg_lane_slots", &lane_slots, true)
         .map_max_entries("events", ring_bytes)
         .map_max_entries("flows", options.max_flows)
         .override_global("cfg_ports", &ports[..], true)
