@@ -39,18 +39,28 @@ impl Held {
 }
 
 /// Puts records in order.
-#[derive(Default)]
 pub(crate) struct Merge {
     held: Held,
-    /// Times up to which all records are known.
+    /// Time up to which this look is to know all records.
     horizon_ns: u64,
+    /// How many records may have their place in the ring, and not yet their time.
+    in_flight: usize,
+    /// Records that the ring had in this look, from after the horizon.
+    late: usize,
     /// Sources that have something, by the time of their oldest record.
     heap: BinaryHeap<Reverse<(u64, usize)>>,
 }
 
 impl Merge {
-    /// All sources are about to be looked through.
-    pub(crate) fn before_look(&mut self) {
+    /// At most `in_flight` programs are at work at once.
+    pub(crate) fn new(in_flight: usize) -> Merge {
+        Merge { held: Held::default(), horizon_ns: 0, in_flight, late: 0, heap: BinaryHeap::new() }
+    }
+
+    /// All sources are about to be looked through, for what is not later than `horizon_ns`.
+    pub(crate) fn before_look(&mut self, horizon_ns: u64) {
+        self.horizon_ns = horizon_ns;
+        self.late = 0;
         let held = &mut self.held;
         held.order.drain(..std::mem::take(&mut held.done));
         // few are left: those that came during the last look
@@ -63,19 +73,25 @@ impl Merge {
         held.bytes.extend_from_slice(&bytes);
     }
 
-    /// Keeps a record of the ring until its turn comes.
-    pub(crate) fn hold(&mut self, record: &[u8]) {
-        let at = self.held.bytes.len();
+    /// Keeps a record of the ring until its turn comes; returns whether those behind it are all too late for this look.
+    pub(crate) fn hold(&mut self, record: &[u8]) -> bool {
+        let (at, time) = (self.held.bytes.len(), time_of(record));
         self.held.bytes.extend_from_slice(record);
-        self.held.order.push((time_of(record), at, record.len()));
+        self.held.order.push((time, at, record.len()));
+        // a record has its place before it has its time: one that is still to come, and not too late, had its place when
+        // all of these had theirs and none of them its time
+        self.late += usize::from(time > self.horizon_ns);
+        self.late > self.in_flight
     }
 
-    /// All sources have been looked through, and what came to be before `horizon_ns` is known.
-    pub(crate) fn begin(&mut self, sources: &impl Sources, horizon_ns: u64) {
+    /// All sources have been looked through; where there may be more, nothing can be handed on.
+    pub(crate) fn begin(&mut self, sources: &impl Sources, is_all: bool) {
         // records of one time stay as they came
         self.held.order.sort_by_key(|&(time, ..)| time);
-        self.horizon_ns = horizon_ns;
         self.heap.clear();
+        if !is_all {
+            self.horizon_ns = 0;
+        }
         for source in 0..sources.count() {
             self.heap.extend(sources.front(source).map(|record| Reverse((time_of(record), source))));
         }
@@ -165,12 +181,12 @@ mod tests {
     fn lanes_and_ring_become_one_order_up_to_the_horizon() {
         let lane = |samples: &[(u64, u64)]| samples.iter().map(|&(serial, time)| sample(7, serial, time)).collect();
         let mut lanes = Fake(vec![lane(&[(1, 10), (4, 40), (7, 70)]), lane(&[(2, 20), (6, 60)]), lane(&[])]);
-        let mut merge = Merge::default();
-        merge.before_look();
+        let mut merge = Merge::new(0);
+        merge.before_look(55);
         for (serial, time) in [(5, 50), (3, 30), (8, 80)] {
             merge.hold(&sample(7, serial, time));
         }
-        merge.begin(&lanes, 55);
+        merge.begin(&lanes, true);
         let mut records = Records::default();
         // as much as fits, then the rest
         assert!(merge.hand_on(&mut lanes, 2 * SAMPLE_BYTES, &mut records, |_| {}));
@@ -178,9 +194,9 @@ mod tests {
         assert!(!merge.hand_on(&mut lanes, usize::MAX, &mut records, |_| {}));
         assert_eq!(serials(&records), [1, 2, 3, 4, 5]);
         // what was too late has its turn after the next look, with what came since
-        merge.before_look();
+        merge.before_look(u64::MAX);
         merge.hold(&sample(7, 9, 90));
-        merge.begin(&lanes, u64::MAX);
+        merge.begin(&lanes, true);
         assert!(!merge.hand_on(&mut lanes, usize::MAX, &mut records, |_| {}));
         assert_eq!(serials(&records), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
@@ -188,9 +204,10 @@ mod tests {
     #[test]
     fn what_came_through_the_ring_is_seen_before_samples_of_its_time() {
         let mut lanes = Fake(vec![VecDeque::from([sample(7, 2, 10)])]);
-        let mut merge = Merge::default();
+        let mut merge = Merge::new(0);
+        merge.before_look(10);
         merge.hold(&sample(7, 1, 10));
-        merge.begin(&lanes, u64::MAX);
+        merge.begin(&lanes, true);
         let (mut records, mut seen) = (Records::default(), Vec::new());
         merge.hand_on(&mut lanes, usize::MAX, &mut records, |record| seen.push(read(record, "serial")));
         assert_eq!((serials(&records), seen), (vec![1, 2], vec![1]));
@@ -278,11 +295,13 @@ mod tests {
             self.looked = self.lanes.iter().map(VecDeque::len).collect();
         }
 
-        /// Empties the ring, as far as that goes; returns whether it is empty.
+        /// Empties the ring, as far as is needed or possible; returns whether that is all.
         fn empty_ring(&mut self, merge: &mut Merge) -> bool {
             while let Some(Some(record)) = self.ring.get(self.ring_read) {
-                merge.hold(record);
                 self.ring_read += 1;
+                if merge.hold(record) {
+                    return true;
+                }
             }
             self.ring_read == self.ring.len()
         }
@@ -308,32 +327,31 @@ mod tests {
     #[test]
     fn a_flow_keeps_its_order_wherever_its_samples_are_written_and_whenever_one_looks() {
         for seed in 0..300 {
-            let (mut dice, mut world, mut merge) = (Dice(seed), World::new(), Merge::default());
+            let (mut dice, mut world, mut merge) = (Dice(seed), World::new(), Merge::new(FLOWS));
             let (mut records, mut now_ns) = (Records::default(), 0);
             while now_ns < 3_000 {
                 for _ in 0..dice.below(60) {
                     now_ns += 1;
                     world.step(now_ns, &mut dice);
                 }
-                merge.before_look();
-                let looked_ns = now_ns;
+                merge.before_look(now_ns);
                 world.look();
-                for _ in 0..dice.below(10) {
+                for _ in 0..dice.below(20) {
                     now_ns += 1;
                     world.step(now_ns, &mut dice);
                 }
                 let is_all = world.empty_ring(&mut merge);
-                merge.begin(&world, if is_all { looked_ns } else { 0 });
+                merge.begin(&world, is_all);
                 while merge.hand_on(&mut world, records.as_bytes().len() + 1_000, &mut records, |_| {}) {}
             }
             while !world.writing.is_empty() {
                 now_ns += 1;
                 world.finish(now_ns);
             }
-            merge.before_look();
+            merge.before_look(u64::MAX);
             world.look();
             assert!(world.empty_ring(&mut merge));
-            merge.begin(&world, u64::MAX);
+            merge.begin(&world, true);
             merge.hand_on(&mut world, usize::MAX, &mut records, |_| {});
             let mut came = [0; FLOWS];
             for record in records.iter() {

@@ -115,6 +115,8 @@ pub struct Attached {
 
 /// The kernel's clocks on two processors may differ by a few ns (`ktime_get_mono_fast_ns`).
 const CLOCKS_APART_NS: u64 = 1_000;
+/// Programs that may be at work on one processor at once, one interrupted by another, or by another task: a few.
+const AT_WORK_ON_A_CPU: usize = 64;
 /// How often the ring is looked at again for what a processor is just writing.
 const EMPTYING_ATTEMPTS: u32 = 64;
 
@@ -233,7 +235,7 @@ impl Sampler {
         let mut sampler = Sampler {
             ring,
             lanes,
-            merge: Merge::default(),
+            merge: Merge::new(online_cpus() * AT_WORK_ON_A_CPU),
             merging: false,
             clock_set,
             losses,
@@ -436,31 +438,30 @@ impl Sampler {
     }
 }
 
-/// Finds out what there is in the ring and in the lanes, and up to when that is all; where the programs are `detached`, for
-/// good.
+/// Finds out what there is in the ring and in the lanes, up to now; where the programs are `detached`, for good.
 fn look_through(ring: &mut RingBuf<MapData>, lanes: &mut Lanes, merge: &mut Merge, detached: bool) {
-    merge.before_look();
-    let now_ns = clock::monotonic_ns().saturating_sub(CLOCKS_APART_NS);
+    // of a program that is at work now the record may show later, with a time from before: its flow has no later one
+    let horizon_ns = if detached { u64::MAX } else { clock::monotonic_ns().saturating_sub(CLOCKS_APART_NS) };
+    merge.before_look(horizon_ns);
     lanes.look();
-    let mut is_all = false;
-    for _ in 0..EMPTYING_ATTEMPTS {
-        while let Some(record) = ring.next() {
-            merge.hold(&record);
+    let is_all = (0..EMPTYING_ATTEMPTS).any(|_| empty(ring, merge));
+    merge.begin(lanes, is_all || detached);
+}
+
+/// Empties the ring as far as this look needs; returns whether that was possible.
+fn empty(ring: &mut RingBuf<MapData>, merge: &mut Merge) -> bool {
+    while let Some(record) = ring.next() {
+        if merge.hold(&record) {
+            return true;
         }
-        // a record that is being written hides those behind it
-        let mut fds = [PollFd::new(ring.as_fd(), PollFlags::POLLIN)];
-        is_all = poll(&mut fds, PollTimeout::ZERO) == Ok(0);
-        if is_all {
-            break;
-        }
+    }
+    // a record that is being written hides those behind it
+    let mut fds = [PollFd::new(ring.as_fd(), PollFlags::POLLIN)];
+    let is_empty = poll(&mut fds, PollTimeout::ZERO) == Ok(0);
+    if !is_empty {
         std::thread::yield_now();
     }
-    let horizon_ns = match (detached, is_all) {
-        (true, _) => u64::MAX,
-        (false, true) => now_ns,
-        (false, false) => 0,
-    };
-    merge.begin(lanes, horizon_ns);
+    is_empty
 }
 
 /// Without its mask nothing is said of a congestion control's inside, and nothing else changes.
@@ -468,9 +469,14 @@ fn set_mask(masks: &mut Array<MapData, CountedMask>, at: usize, mask: Words) {
     let _ = u32::try_from(at).map(|at| masks.set(at, internals::counted(mask), 0));
 }
 
+/// One more than the highest number of a processor that is online: one that comes later uses the ring.
+fn online_cpus() -> usize {
+    aya::util::online_cpus().ok().and_then(|cpus| cpus.into_iter().max()).map_or(1, |last| last as usize + 1)
+}
+
 /// How many lanes there are, and how many records each has room for.
 fn lane_sizes(options: &Options) -> (u32, u32) {
-    let cpus = aya::util::nr_cpus().unwrap_or(1);
+    let cpus = online_cpus();
     let slots = lanes::slots(options.ring_bytes, cpus);
     // a map has no room for nothing
     let lanes = if slots == 0 { 1 } else { cpus as u32 * LANES_OF_A_CPU };
