@@ -107,8 +107,9 @@ struct {
 /*
  * A ring takes two locked instructions for each record, and they wait for all that TCP has stored before. So the programs
  * that run for each segment write samples into lanes first: each of them has one on each processor, which it writes
- * without any lock, for a program does not run twice at once on a processor, but for interrupts on old kernels, which
- * `busy` tells. What a lane has no room for, and all other records, go through the ring. User space puts them in order.
+ * without any lock, for the kernel does not run a program twice at once on a processor; were it to do so in an interrupt,
+ * `busy` would keep that one out. What a lane has no room for, and all other records, go through the ring. User space
+ * puts them in order.
  */
 enum {
 	/* arrival of a received segment */
@@ -238,25 +239,26 @@ INLINE struct tp_sample *lane_room(u32 kind, struct lane **taken, u64 *wake)
 
 	if (!lane || unlikely(SHARED(lane->busy)))
 		return NULL;
-	u64 written = lane->written, used = written - SHARED(lane->read);
-
-	if (unlikely(used >= slots / 2)) {
-		if (used >= slots)
-			return NULL;
-		if (written - lane->woken >= slots / 4) {
-			lane->woken = written;
-			*wake = BPF_RB_FORCE_WAKEUP;
-			return NULL;
-		}
-	}
-	u32 slot = at * slots + (written & (slots - 1));
-	struct tp_sample *room = bpf_map_lookup_elem(&lane_slots, &slot);
-
-	if (!room)
-		return NULL;
+	/* an interrupt before this has come and gone, one behind it keeps out: only now is it known which slot is next */
 	SHARED(lane->busy) = 1;
 	barrier();
-	*taken = lane;
+	u64 written = SHARED(lane->written), used = written - SHARED(lane->read);
+	struct tp_sample *room = NULL;
+
+	if (unlikely(used >= slots / 2 && used < slots && written - lane->woken >= slots / 4)) {
+		lane->woken = written;
+		*wake = BPF_RB_FORCE_WAKEUP;
+	} else if (likely(used < slots)) {
+		u32 slot = at * slots + (written & (slots - 1));
+
+		room = bpf_map_lookup_elem(&lane_slots, &slot);
+	}
+	if (room) {
+		*taken = lane;
+	} else {
+		barrier();
+		SHARED(lane->busy) = 0;
+	}
 	return room;
 }
 

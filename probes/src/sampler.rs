@@ -9,7 +9,7 @@ use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tcpprobe_trace::sample::LossCause;
 
-use crate::check::Facts;
+use crate::check::{self, Facts};
 use crate::clock::{self, ClockSet};
 use crate::context;
 use crate::decode::flow_of;
@@ -477,7 +477,9 @@ fn online_cpus() -> usize {
 /// How many lanes there are, and how many records each has room for.
 fn lane_sizes(options: &Options) -> (u32, u32) {
     let cpus = online_cpus();
-    let slots = lanes::slots(options.ring_bytes, cpus);
+    // a lane has one writer: since 6.1 the kernel runs no program of a tracepoint twice at once on a processor ("bpf:
+    // Prevent bpf program recursion for raw tracepoint probes"), of a function since 5.12
+    let slots = if check::kernel_at_least(6, 1) { lanes::slots(options.ring_bytes, cpus) } else { 0 };
     // a map has no room for nothing
     let lanes = if slots == 0 { 1 } else { cpus as u32 * LANES_OF_A_CPU };
     (lanes, slots)
@@ -525,7 +527,7 @@ pub(crate) fn unload(loaded: &mut Loaded) -> Result<(), ProgramError> {
 }
 
 pub(crate) fn load_object(options: &Options, btf: &Btf) -> Result<Ebpf, Error> {
-    crate::check::raise_memlock();
+    check::raise_memlock();
     let filter = &options.filter;
     let (ports, hosts) = (filter.port_setting()?, filter.host_setting()?);
     let port_count = filter.ports.len() as u32;
@@ -535,7 +537,7 @@ pub(crate) fn load_object(options: &Options, btf: &Btf) -> Result<Ebpf, Error> {
     let netns = filter.netns.unwrap_or(0);
     let sparse = u32::from(options.sparse);
     let congestions = internals::names();
-    let since_5_12 = crate::check::kernel_at_least(5, 12);
+    let since_5_12 = check::kernel_at_least(5, 12);
     let cookie_helper = u32::from(since_5_12);
     let ring_bytes = options.ring_bytes.next_power_of_two().max(64 * 1024);
     let wake_bytes = u64::from(ring_bytes / 4);
