@@ -82,6 +82,50 @@ impl Segment {
     }
 }
 
+/// The wall clock of a session, as far as its anchors have told it.
+#[derive(Clone, Debug)]
+pub struct Timeline {
+    last: Anchor,
+    /// By how much the wall clock was set, and the monotonic time from which on that holds; one for each time.
+    steps: Vec<(i64, i64)>,
+}
+
+impl Timeline {
+    /// From a session's first anchor on.
+    pub fn new(first: Anchor) -> Timeline {
+        Timeline { last: first, steps: Vec::new() }
+    }
+
+    /// The latest anchor.
+    pub fn last(&self) -> Anchor {
+        self.last
+    }
+
+    /// Was the wall clock set between the latest anchor and one that follows?
+    pub fn is_stepped_by(&self, next: Anchor) -> bool {
+        Segment::new(self.last, next).stepped()
+    }
+
+    /// Wall clock minus monotonic clock at a monotonic time up to the anchor that follows, ns. What is from before the
+    /// latest one, and comes late, has the clock from before it was set.
+    pub fn offset_ns(&self, mono_ns: i64, next: Anchor) -> i64 {
+        let offset_ns = Segment::new(self.last, next).offset_ns(mono_ns);
+        if mono_ns >= self.last.mono_ns() {
+            return offset_ns;
+        }
+        let since = self.steps.iter().rev().take_while(|&&(from_ns, _)| mono_ns < from_ns);
+        since.fold(offset_ns, |offset_ns, &(_, jump_ns)| offset_ns.saturating_sub(jump_ns))
+    }
+
+    /// The next anchor, which is the latest from now on.
+    pub fn advance(&mut self, next: Anchor) {
+        if self.is_stepped_by(next) {
+            self.steps.push((next.mono_ns(), next.offset_ns() - self.last.offset_ns()));
+        }
+        self.last = next;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

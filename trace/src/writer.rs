@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use crate::clock::{Anchor, Segment as ClockSegment};
+use crate::clock::{Anchor, Timeline};
 use crate::fields::index;
 use crate::internals::Internals;
 use crate::layout::Plain;
@@ -73,8 +73,8 @@ pub struct SessionWriter {
     started_ns: i64,
     mono_base_ns: i64,
     real_base_ns: i64,
-    anchor: Anchor,
-    /// Has it a row in `clocks`?
+    clock: Timeline,
+    /// Has its latest anchor a row in `clocks`?
     anchor_is_kept: bool,
     anchored: bool,
     // boxed, for they are taken out while they are worked on
@@ -148,7 +148,7 @@ impl SessionWriter {
             started_ns: anchor.real_ns,
             mono_base_ns: anchor.mono_ns(),
             real_base_ns,
-            anchor,
+            clock: Timeline::new(anchor),
             anchor_is_kept: true,
             anchored,
             flows: HashMap::new(),
@@ -211,7 +211,7 @@ impl SessionWriter {
                 .map_err(&err)?;
             return Ok(());
         }
-        let ts_ns = flow.mono_ns + ClockSegment::new(self.anchor, now).offset_ns(flow.mono_ns);
+        let ts_ns = flow.mono_ns + self.clock.offset_ns(flow.mono_ns, now);
         self.db
             .prepare_cached(
                 "INSERT INTO flows (session_id, local_addr, local_port, remote_addr, remote_port, family, netns, cookie,
@@ -283,8 +283,7 @@ impl SessionWriter {
         self.hole(flow.id, sample.serial - 1 - unseen, unseen, LossCause::NotShown)?;
         flow.last_serial = sample.serial;
 
-        let clock = ClockSegment::new(self.anchor, now);
-        let ts_ns = sample.mono_ns + clock.offset_ns(sample.mono_ns);
+        let ts_ns = sample.mono_ns + self.clock.offset_ns(sample.mono_ns, now);
         let mono_off = sample.mono_ns - self.mono_base_ns;
         let clock_off = ts_ns - self.real_base_ns - mono_off;
         flow.first_ns = flow.first_ns.min(ts_ns);
@@ -366,16 +365,16 @@ impl SessionWriter {
 
     /// Says that everything up to `now` has been handed over, and makes it durable where `commit` says so.
     pub fn batch_end(&mut self, now: Anchor, commit: bool) -> Result<()> {
-        let stepped = ClockSegment::new(self.anchor, now).stepped();
+        let stepped = self.clock.is_stepped_by(now);
         if stepped && !self.anchor_is_kept {
             // between this one and the next it was set: the nearer, the less is in doubt
-            self.anchor_row(self.anchor)?;
+            self.anchor_row(self.clock.last())?;
         }
         self.anchor_is_kept = commit || stepped;
         if self.anchor_is_kept {
             self.anchor_row(now)?;
         }
-        self.anchor = now;
+        self.clock.advance(now);
         if commit { self.commit() } else { Ok(()) }
     }
 

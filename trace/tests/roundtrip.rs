@@ -373,6 +373,39 @@ fn a_session_that_breaks_off_keeps_what_was_committed() {
     assert_eq!(one(&path, "SELECT count(*) FROM samples"), [Value::Integer(1)]);
 }
 
+/// The reader says up to which moment it has handed over everything, and a processor may be slower than it.
+#[test]
+fn a_late_sample_has_the_clock_of_its_own_time() {
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    let (_dir, path) = temp();
+    let set = |mono_ns: i64, by_ns: i64| {
+        let at = anchor(mono_ns);
+        Anchor { real_ns: at.real_ns + by_ns, ..at }
+    };
+    let mut writer = SessionWriter::begin(&path, &SessionStart::default(), anchor(START)).unwrap();
+    writer.flow(&flow(1), anchor(START)).unwrap();
+    // that the clock was set forward is noticed at 3,500, that it was set back at 4,500
+    let batches: [(Anchor, &[i64]); 4] = [
+        (set(START + 1500, 0), &[1000]),
+        (set(START + 3500, HOUR_NS), &[2000]),
+        (set(START + 4500, 0), &[4000]),
+        (set(START + 6000, 0), &[3000, 3600, 5000]),
+    ];
+    let mut serial = 0;
+    for (noticed, samples) in batches {
+        for after_ns in samples {
+            serial += 1;
+            let sample = Sample { mono_ns: START + after_ns, ..sample(serial, State::default()) };
+            assert!(writer.sample(&sample, noticed).unwrap());
+        }
+        writer.batch_end(noticed, true).unwrap();
+    }
+    writer.finish(&SessionEnd::default(), set(START + 7000, 0)).unwrap();
+    let times = Query::open(&path).unwrap().all("SELECT ts_ns FROM samples ORDER BY serial").unwrap();
+    let at = |after_ns: i64, by_ns: i64| vec![Value::Integer(EPOCH + START + after_ns + by_ns)];
+    assert_eq!(times, [at(1000, 0), at(2000, 0), at(4000, HOUR_NS), at(3000, 0), at(3600, HOUR_NS), at(5000, 0)]);
+}
+
 #[test]
 fn files_that_are_no_traces_are_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension as _, params};
 
 use super::{FlowState, SessionWriter, runs};
 use crate::backlog::{Owner, Standing, standing_in};
-use crate::clock::Anchor;
+use crate::clock::{Anchor, Timeline};
 use crate::sample::Sample;
 use crate::schema::backlog::{DROP, MAKE};
 use crate::store::{failed, log_ahead, one_file, open_write};
@@ -150,7 +150,7 @@ impl SessionWriter {
             started_ns: owner.started_ns,
             mono_base_ns: owner.mono_base_ns,
             real_base_ns: owner.real_base_ns,
-            anchor,
+            clock: Timeline::new(anchor),
             anchor_is_kept: true,
             anchored: true,
             flows: HashMap::new(),

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension as _, params, params_from_iter};
 
 use super::{FlowState, SessionWriter, insert};
 use crate::Result;
-use crate::clock::{Anchor, Segment as ClockSegment};
+use crate::clock::Anchor;
 use crate::internals::{INTERNALS, Internals, Value};
 use crate::layout::Plain;
 use crate::store::failed;
@@ -59,14 +59,12 @@ impl SessionWriter {
         if flow.internals.as_ref().is_some_and(|last| last.values == values) {
             return;
         }
-        let clock = ClockSegment::new(self.anchor, now);
         let mut stored = values;
         for (i, value) in stored.iter_mut().enumerate() {
             let unchanged = flow.internals.as_ref().filter(|last| last.values[i] == *value).map(|last| last.stored[i]);
             *value = match *value {
-                Some(Value::MonoNs(mono_ns)) => {
-                    unchanged.unwrap_or(Some(Value::Integer(mono_ns.saturating_add(clock.offset_ns(mono_ns)))))
-                }
+                Some(Value::MonoNs(mono_ns)) => unchanged
+                    .unwrap_or(Some(Value::Integer(mono_ns.saturating_add(self.clock.offset_ns(mono_ns, now))))),
                 other => other,
             };
         }
