@@ -37,6 +37,7 @@ def check_received(check, flow_id, rows):
     for key, same in by_key.items():
         samples = samples_by_key[key]
         if len(samples) == len(same):
+            same, samples = by_stamp(check, same, samples)
             # As many packets as samples of one kind: the first is the first's, and so on, unless their headers say that
             # one overtook the other between tap and TCP.
             for row, sample in zip(same, samples):
@@ -48,6 +49,14 @@ def check_received(check, flow_id, rows):
                     check.wrong(row["number"], f"sample {row['sample_id']} instead of {sample['id']}")
         elif key[1]:
             check_received_data(check, same, samples)
+
+
+def by_stamp(check, rows, samples):
+    """Both in groups of one TSval, each in its order: one that overtook another on the way to TCP has its own."""
+    stamp = {id(row): check.packets[row["number"]].tsval or 0 for row in rows}
+    if sorted(stamp.values()) != sorted(sample["tsval"] or 0 for sample in samples):
+        return rows, samples
+    return sorted(rows, key=lambda row: stamp[id(row)]), sorted(samples, key=lambda sample: sample["tsval"] or 0)
 
 
 def has_its_header(check, row):

@@ -8,9 +8,12 @@ from ranges import ACK, FIN, RST, SYN, seq_diff, span
 
 
 def check_samples(check):
-    users, ids = collections.defaultdict(list), collections.defaultdict(set)
+    users, ids, pure_acks = collections.defaultdict(list), collections.defaultdict(set), collections.defaultdict(set)
     for row in check.rows:
-        ids[row["flow_id"], row["dir"]].add(check.packets[row["number"]].ip_id)
+        packet = check.packets[row["number"]]
+        ids[row["flow_id"], row["dir"]].add(packet.ip_id)
+        if not span(packet.len, packet.flags):
+            pure_acks[row["flow_id"], row["dir"]].add((packet.seq, packet.ip_id))
     for row in check.rows:
         number, match, packet = row["number"], row["match"], check.packets[row["number"]]
         if match not in ("exact", "within", "carried", "none"):
@@ -36,7 +39,8 @@ def check_samples(check):
         if early_ns > TOLERANCE_NS:
             order = "captured before" if row["dir"] == "out" else "captured after"
             check.wrong(number, f"{row['dir']}, {match}: {order} its sample {sample['id']}, by {early_ns / 1e3} µs")
-        check_identification(check, packet, row, sample, ids[row["flow_id"], row["dir"]])
+        direction = row["flow_id"], row["dir"]
+        check_identification(check, packet, row, sample, ids[direction], pure_acks[direction])
         if match == "exact":
             users[sample["id"]].append(packet)
             check_exact(check, packet, sample)
@@ -82,7 +86,7 @@ def check_within(check, packet, sample):
         check.wrong(packet.number, f"within: [{start}, {end}) is not in sample {sample['id']} of length {sample_end}")
 
 
-def check_identification(check, packet, row, sample, all_ids):
+def check_identification(check, packet, row, sample, all_ids, pure_acks):
     """IPv4's identification, which the kernel counts up with each segment: a sample is of the header that left."""
     if packet.ip_id is None or sample["ip_id"] is None:
         if packet.ip_id is not None and row["dir"] == "out" and sample["phase"] == "transmit":
@@ -90,6 +94,10 @@ def check_identification(check, packet, row, sample, all_ids):
         return
     check.compared["identifications"] += 1
     ahead = (packet.ip_id - sample["ip_id"]) % 0x1_0000
+    if row["dir"] == "in" and packet.len:
+        # Data that came while ACKs waited was merged into the first of them, with its header (tcp_add_to_backlog).
+        while ahead and sample["len"] and (sample["seq"], (packet.ip_id - ahead) % 0x1_0000) in pure_acks:
+            ahead -= 1
     offset = seq_diff(packet.seq, sample["seq"])
     # Pieces of a larger segment are numbered on from its own; none is smaller than 88 bytes but the last (TCP_MIN_SND_MSS).
     pieces = -(-offset // 88) if row["match"] == "within" and offset > 0 else 0
