@@ -24,6 +24,7 @@ pub mod live;
 mod matching;
 mod order;
 mod outcomes;
+mod overtaken;
 pub mod packet;
 mod pieces;
 mod readers;

@@ -13,6 +13,7 @@ use crate::delays::UsualDelays;
 use crate::hash::{HashMap, HashMapExt as _};
 use crate::matching::{Completeness, Found, Matcher, match_direction};
 use crate::order::aligned;
+use crate::overtaken;
 use crate::packet::{Packet, TcpFlags, Tunnel};
 use crate::rebuild::{Known, rebuild};
 use crate::sightings::{Direction, FlowPacket, holes_before, serves};
@@ -83,6 +84,7 @@ pub(crate) fn match_flow(
     if ids_tell {
         merge_acks(&samples, all, packets, &mut found);
     }
+    overtaken::reorder(overtaken::Flow { samples: &samples, all, packets, is_near }, &mut found);
     Matched { samples, ends, found, holes_before, copies }
 }
 

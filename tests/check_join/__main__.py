@@ -49,10 +49,10 @@ def main():
     for flow_id in check.flows:
         out, into = check.rows_of(flow_id, "out"), check.rows_of(flow_id, "in")
         sent.check_transmissions(check, flow_id, out)
+        scoreboard.check_sacked(check, flow_id, out, into)
         received.check_received(check, flow_id, into)
         copies.check_copies(check, out)
         copies.check_copies(check, into)
-        scoreboard.check_sacked(check, flow_id, out, into)
         clocks.check_variation(check, out)
         clocks.check_variation(check, into)
         counts.check_counts(check, flow_id)

@@ -18,6 +18,8 @@ class Check:
         self.after_the_end = set()
         self.retransmissions = 0
         self.compared = collections.Counter()
+        # (flow, packet): ACKs after whose sample as many segments are selectively acknowledged as they say.
+        self.taken_up_in_turn = set()
         self.database = database
         self.frames, self.link_type, self.capture = read_capture(path)
         found = [row for row in self.query("SELECT * FROM captures")

@@ -25,24 +25,28 @@ class Board:
     def forget_below(self, una):
         self.ranges = [(max(left, una), right) for left, right in self.ranges if right > una]
 
+    def segments(self, mss):
+        return sum(-(-(right - left) // mss) for left, right in self.ranges)
+
     def bytes(self, una, nxt):
         return sum(max(0, min(right, nxt) - max(left, una)) for left, right in self.ranges)
 
 
 def check_sacked(check, flow_id, out, into):
     acks = [(row, check.packets[row["number"]], check.own_sample(row)) for row in into]
-    acks = [(row, packet, sample) for row, packet, sample in acks if packet.flags & ACK and packet.sack != ()]
+    acks = [(row, packet, sample) for row, packet, sample in acks if packet.flags & ACK]
     if any(packet.sack is None for _, packet, _ in acks):
         return
     # A sample of what came in is of before, unless TCP was done with it when it was seen.
     asked = [(sample["serial"], 0, row, sample) for row in out + into
              for sample in [check.own_sample(row)] if sample is not None and sample["phase"] in ("transmit", "before")]
     taken_up = [(sample["serial"], 1, packet, sample) for _, packet, sample in acks if sample is not None]
-    waiting = sorted((packet for _, packet, sample in acks if sample is None),
+    waiting = sorted((packet for _, packet, sample in acks if sample is None and packet.sack),
                      key=lambda packet: packet.ts_ns, reverse=True)
     events = sorted(asked + taken_up, key=lambda event: event[:2])
     if not events:
         return
+    by_serial = {sample["serial"]: sample for sample in check.samples.values() if sample["flow_id"] == flow_id}
     least, most = Board(), Board()
     edges = Unwrapper(events[0][3]["snd_una"])
     for _, is_ack, item, sample in events:
@@ -51,9 +55,14 @@ def check_sacked(check, flow_id, out, into):
         for board in (least, most):
             board.forget_below(una)
         if is_ack:
+            una = max(una, Unwrapper(una)(item.ack))
             for board in (least, most):
                 add_blocks(board, item, una, nxt)
-                board.forget_below(max(una, Unwrapper(una)(item.ack)))
+                board.forget_below(una)
+            after = by_serial.get(sample["serial"] + 1)
+            known = after is not None and sample["mss"] and least.ranges == most.ranges
+            if known and least.segments(sample["mss"]) == after["sacked_out"]:
+                check.taken_up_in_turn.add((flow_id, item.number))
             continue
         while waiting and waiting[-1].ts_ns <= sample["ts_ns"] + TOLERANCE_NS:
             # It may be taken up later, when more was sent.
@@ -81,7 +90,8 @@ def compare(check, row, sample, least, most):
         if sample["sacked_out"] == 0:
             check.wrong(row["number"], "sacked_bytes is not said, although sacked_out is 0")
     elif not least <= sacked <= most:
-        check.wrong(row["number"], f"sacked_bytes is {sacked}, the ACKs before it say {least} to {most}")
+        check.wrong(row["number"], f"sacked_bytes is {sacked}, the ACKs before it say {least} to {most}, "
+                                   f"sacked_out of its sample {sample['id']} is {sample['sacked_out']}")
     # The kernel counts packets.
     elif (sacked == 0) != (sample["sacked_out"] == 0):
         check.wrong(row["number"], f"sacked_bytes is {sacked}, sacked_out of its sample {sample['sacked_out']}")

@@ -1,0 +1,167 @@
+//! ACKs that overtook each other on their way to TCP, though they are alike in all that a sample has of them.
+//!
+//! The matching gives the first of their samples to the one that was captured first. What each of them selectively
+//! acknowledges says more: from a sample to the next one `sacked_out` grows by its segments. Owns the order of such ACKs;
+//! must not know how they were matched.
+
+use tcpprobe_trace::reader::SampleRow;
+use tcpprobe_trace::sample::{Kind, Phase};
+
+use crate::matching::Found;
+use crate::packet::{Packet, TcpFlags};
+use crate::rebuild::{Edges, edges_of};
+use crate::scoreboard::Scoreboard;
+use crate::segments::Segments;
+use crate::seq::nearest;
+use crate::sightings::FlowPacket;
+
+/// So many processors may hold ACKs of one flow at once; among more than these nothing is looked for.
+const MOST_OVERTAKEN: usize = 16;
+/// A packet is captured before TCP has it; two clocks of one host are read with less noise than this.
+const EARLY_NS: i64 = 3_000;
+
+/// A received packet and its sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Own {
+    sample: usize,
+    packet: usize,
+    /// Is no other packet the sample's, as a copy is?
+    alone: bool,
+}
+
+/// A flow's packets and samples.
+#[derive(Clone, Copy)]
+pub(crate) struct Flow<'a> {
+    /// By serial.
+    pub(crate) samples: &'a [SampleRow],
+    pub(crate) all: &'a [Packet],
+    pub(crate) packets: &'a [FlowPacket],
+    /// Was the capture taken at the socket's own host?
+    pub(crate) is_near: bool,
+}
+
+/// Gives each of several ACKs that are alike the sample after which as many segments are selectively acknowledged as it
+/// says, where the one that has it does not fit.
+pub(crate) fn reorder(flow: Flow<'_>, found: &mut [Found]) {
+    let mut own = flow.own(found);
+    if !own.windows(2).any(|w| flow.are_alike(w[0], w[1])) {
+        return;
+    }
+    let edges = edges_of(flow.samples);
+    let Some(segments) = Segments::new(flow.samples, &edges, flow.all, flow.packets) else { return };
+    let mut board = Scoreboard::default();
+    if flow.packets.first().is_some_and(|packet| !flow.all[packet.index as usize].flags.syn()) {
+        // what was selectively acknowledged before the first of these packets is not among them
+        let first = found.iter().filter_map(|f| f.sample()).min().map_or(own[0].sample, |s| s as usize);
+        board.forget(edges[first].nxt);
+    }
+    for i in 0..own.len() {
+        let at = edges[own[i].sample];
+        board.acknowledge(at.una);
+        if let Some(first) = flow.overtaker(&own[i..], &edges, &segments, &board) {
+            let (samples, turned) =
+                (own[i..=i + first].iter().map(|o| o.sample).collect::<Vec<_>>(), &mut own[i..=i + first]);
+            turned.rotate_right(1);
+            for (own, sample) in turned.iter_mut().zip(samples) {
+                own.sample = sample;
+                found[own.packet] = Found::Exact(u32::try_from(sample).unwrap_or(u32::MAX));
+            }
+        }
+        flow.take_up(own[i], at, &mut board);
+    }
+}
+
+impl Flow<'_> {
+    fn packet(&self, own: Own) -> &Packet {
+        &self.all[self.packets[own.packet].index as usize]
+    }
+
+    /// What was received and has a sample of before it was processed, in the order of those.
+    fn own(&self, found: &[Found]) -> Vec<Own> {
+        let before = |s: u32| {
+            let s = &self.samples[s as usize];
+            (s.kind, s.phase) == (Kind::Ack, Phase::Before)
+        };
+        let received = found.iter().enumerate().filter(|&(i, _)| !self.packets[i].is_out);
+        let with_sample = received.filter_map(|(i, f)| Some((f.sample().filter(|&s| before(s))?, i)));
+        let mut own: Vec<Own> =
+            with_sample.map(|(s, packet)| Own { sample: s as usize, packet, alone: true }).collect();
+        own.sort_by_key(|o| (o.sample, o.packet));
+        own.dedup_by(|again, first| {
+            let is_again = again.sample == first.sample;
+            first.alone &= !is_again;
+            is_again
+        });
+        own
+    }
+
+    /// Could each be the other's packet, but for what they selectively acknowledge?
+    fn are_alike(&self, a: Own, b: Own) -> bool {
+        let (p, q) = (self.packet(a), self.packet(b));
+        let other = TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0;
+        let is_pure = |p: &Packet| p.len == 0 && p.flags.ack() && p.flags.0 & other == 0 && p.sack.complete();
+        let is_numbered =
+            |p: &Packet, own: Own| p.ip_id.is_some_and(|id| id != 0) && self.samples[own.sample].ip_id.is_some();
+        let numbers = |p: &Packet| (p.seq, p.ack, p.tsval);
+        a.alone && b.alone
+            && is_pure(p) && is_pure(q)
+            && numbers(p) == numbers(q)
+            && p.sack != q.sack
+            // the sample has its header's identification
+            && !is_numbered(p, a) && !is_numbered(q, b)
+    }
+
+    /// Which of the ACKs behind the first one was taken up before it: the count of before is right, that of after it is
+    /// right with this one and not with the first, and so is the count when all of these were taken up.
+    fn overtaker(&self, own: &[Own], edges: &[Edges], segments: &Segments, board: &Scoreboard) -> Option<usize> {
+        let first = own[0];
+        let alike = own[1..].iter().take(MOST_OVERTAKEN).take_while(|&&o| self.are_alike(first, o)).count();
+        if alike == 0 {
+            return None;
+        }
+        let at = edges[first.sample];
+        let counted = |board: &Scoreboard| board.bytes(at.una, at.nxt).map(|_| segments.of(board));
+        let with = |some: &[Own]| {
+            let mut board = board.clone();
+            some.iter().for_each(|&o| self.take_up(o, edges[o.sample], &mut board));
+            counted(&board)
+        };
+        let before = self.samples[first.sample].sacked_out.map(i64::from)?;
+        let after = self.sacked_after(first)?;
+        if counted(board)? != before || with(&own[..1])? == after {
+            return None;
+        }
+        let in_time = |o: Own| {
+            let late = self.packet(o).ts_ns.and_then(|t| t.checked_sub(self.samples[first.sample].ts_ns));
+            !self.is_near || late.is_some_and(|l| l <= EARLY_NS)
+        };
+        (1..=alike).find(|&i| {
+            in_time(own[i]) && with(&own[i..=i]) == Some(after) && with(&own[..=i]) == self.sacked_after(own[i])
+        })
+    }
+
+    /// Segments selectively acknowledged once a sample's ACK was taken up; `None`: samples are missing, or do not say.
+    fn sacked_after(&self, own: Own) -> Option<i64> {
+        let next = self.samples.get(own.sample + 1)?;
+        next.sacked_out.filter(|_| next.serial == self.samples[own.sample].serial + 1).map(i64::from)
+    }
+
+    /// What an ACK says of what is outstanding.
+    fn take_up(&self, own: Own, at: Edges, board: &mut Scoreboard) {
+        let p = self.packet(own);
+        if !p.flags.ack() || p.flags.rst() {
+            return;
+        }
+        let una = nearest(p.ack, at.una);
+        if una > at.una && una <= at.nxt {
+            board.acknowledge(una);
+        }
+        for (left, right) in p.sack.iter() {
+            let start = nearest(left, at.una);
+            board.add(start, start + i64::from(right.wrapping_sub(left)), una.max(at.una), at.nxt);
+        }
+        if !p.sack.complete() {
+            board.forget(at.nxt);
+        }
+    }
+}
