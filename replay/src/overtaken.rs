@@ -23,9 +23,9 @@ const EARLY_NS: i64 = 3_000;
 /// A received packet and its sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Own {
-    sample: usize,
+    sample: u32,
     packet: usize,
-    /// Is no other packet the sample's, as a copy is?
+    /// Is the packet all of the sample, and no other one too, as a copy is?
     alone: bool,
 }
 
@@ -43,6 +43,9 @@ pub(crate) struct Flow<'a> {
 /// Gives each of several ACKs that are alike the sample after which as many segments are selectively acknowledged as it
 /// says, where the one that has it does not fit.
 pub(crate) fn reorder(flow: Flow<'_>, found: &mut [Found]) {
+    if flow.packets.iter().all(|packet| flow.all[packet.index as usize].sack.is_empty()) {
+        return;
+    }
     let mut own = flow.own(found);
     if !own.windows(2).any(|w| flow.are_alike(w[0], w[1])) {
         return;
@@ -52,19 +55,19 @@ pub(crate) fn reorder(flow: Flow<'_>, found: &mut [Found]) {
     let mut board = Scoreboard::default();
     if flow.packets.first().is_some_and(|packet| !flow.all[packet.index as usize].flags.syn()) {
         // what was selectively acknowledged before the first of these packets is not among them
-        let first = found.iter().filter_map(|f| f.sample()).min().map_or(own[0].sample, |s| s as usize);
-        board.forget(edges[first].nxt);
+        let first = found.iter().filter_map(|f| f.sample()).min().unwrap_or(own[0].sample);
+        board.forget(edges[first as usize].nxt);
     }
     for i in 0..own.len() {
-        let at = edges[own[i].sample];
+        let at = edges[own[i].sample as usize];
         board.acknowledge(at.una);
-        if let Some(first) = flow.overtaker(&own[i..], &edges, &segments, &board) {
-            let (samples, turned) =
-                (own[i..=i + first].iter().map(|o| o.sample).collect::<Vec<_>>(), &mut own[i..=i + first]);
-            turned.rotate_right(1);
-            for (own, sample) in turned.iter_mut().zip(samples) {
+        if let Some(overtaker) = flow.overtaker(&own[i..], &edges, &segments, &board) {
+            let overtaken = &mut own[i..=i + overtaker];
+            let samples: Vec<u32> = overtaken.iter().map(|o| o.sample).collect();
+            overtaken.rotate_right(1);
+            for (own, sample) in overtaken.iter_mut().zip(samples) {
                 own.sample = sample;
-                found[own.packet] = Found::Exact(u32::try_from(sample).unwrap_or(u32::MAX));
+                found[own.packet] = Found::Exact(sample);
             }
         }
         flow.take_up(own[i], at, &mut board);
@@ -83,9 +86,12 @@ impl Flow<'_> {
             (s.kind, s.phase) == (Kind::Ack, Phase::Before)
         };
         let received = found.iter().enumerate().filter(|&(i, _)| !self.packets[i].is_out);
-        let with_sample = received.filter_map(|(i, f)| Some((f.sample().filter(|&s| before(s))?, i)));
-        let mut own: Vec<Own> =
-            with_sample.map(|(s, packet)| Own { sample: s as usize, packet, alone: true }).collect();
+        let mut own: Vec<Own> = received
+            .filter_map(|(packet, f)| {
+                let sample = f.sample().filter(|&s| before(s))?;
+                Some(Own { sample, packet, alone: matches!(f, Found::Exact(_)) })
+            })
+            .collect();
         own.sort_by_key(|o| (o.sample, o.packet));
         own.dedup_by(|again, first| {
             let is_again = again.sample == first.sample;
@@ -100,8 +106,9 @@ impl Flow<'_> {
         let (p, q) = (self.packet(a), self.packet(b));
         let other = TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0;
         let is_pure = |p: &Packet| p.len == 0 && p.flags.ack() && p.flags.0 & other == 0 && p.sack.complete();
-        let is_numbered =
-            |p: &Packet, own: Own| p.ip_id.is_some_and(|id| id != 0) && self.samples[own.sample].ip_id.is_some();
+        let is_numbered = |p: &Packet, own: Own| {
+            p.ip_id.is_some_and(|id| id != 0) && self.samples[own.sample as usize].ip_id.is_some()
+        };
         let numbers = |p: &Packet| (p.seq, p.ack, p.tsval);
         a.alone && b.alone
             && is_pure(p) && is_pure(q)
@@ -119,20 +126,21 @@ impl Flow<'_> {
         if alike == 0 {
             return None;
         }
-        let at = edges[first.sample];
+        let at = edges[first.sample as usize];
         let counted = |board: &Scoreboard| board.bytes(at.una, at.nxt).map(|_| segments.of(board));
         let with = |some: &[Own]| {
             let mut board = board.clone();
-            some.iter().for_each(|&o| self.take_up(o, edges[o.sample], &mut board));
+            some.iter().for_each(|&o| self.take_up(o, edges[o.sample as usize], &mut board));
             counted(&board)
         };
-        let before = self.samples[first.sample].sacked_out.map(i64::from)?;
+        let sample = &self.samples[first.sample as usize];
+        let before = sample.sacked_out.map(i64::from)?;
         let after = self.sacked_after(first)?;
         if counted(board)? != before || with(&own[..1])? == after {
             return None;
         }
         let in_time = |o: Own| {
-            let late = self.packet(o).ts_ns.and_then(|t| t.checked_sub(self.samples[first.sample].ts_ns));
+            let late = self.packet(o).ts_ns.and_then(|t| t.checked_sub(sample.ts_ns));
             !self.is_near || late.is_some_and(|l| l <= EARLY_NS)
         };
         (1..=alike).find(|&i| {
@@ -142,8 +150,8 @@ impl Flow<'_> {
 
     /// Segments selectively acknowledged once a sample's ACK was taken up; `None`: samples are missing, or do not say.
     fn sacked_after(&self, own: Own) -> Option<i64> {
-        let next = self.samples.get(own.sample + 1)?;
-        next.sacked_out.filter(|_| next.serial == self.samples[own.sample].serial + 1).map(i64::from)
+        let (sample, next) = (&self.samples[own.sample as usize], self.samples.get(own.sample as usize + 1)?);
+        next.sacked_out.filter(|_| next.serial == sample.serial + 1).map(i64::from)
     }
 
     /// What an ACK says of what is outstanding.
