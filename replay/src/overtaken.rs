@@ -106,16 +106,8 @@ impl Flow<'_> {
         let (p, q) = (self.packet(a), self.packet(b));
         let other = TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0;
         let is_pure = |p: &Packet| p.len == 0 && p.flags.ack() && p.flags.0 & other == 0 && p.sack.complete();
-        let is_numbered = |p: &Packet, own: Own| {
-            p.ip_id.is_some_and(|id| id != 0) && self.samples[own.sample as usize].ip_id.is_some()
-        };
         let numbers = |p: &Packet| (p.seq, p.ack, p.tsval);
-        a.alone && b.alone
-            && is_pure(p) && is_pure(q)
-            && numbers(p) == numbers(q)
-            && p.sack != q.sack
-            // the sample has its header's identification
-            && !is_numbered(p, a) && !is_numbered(q, b)
+        a.alone && b.alone && is_pure(p) && is_pure(q) && numbers(p) == numbers(q) && p.sack != q.sack
     }
 
     /// Which of the ACKs behind the first one was taken up before it: the count of before is right, that of after it is

@@ -83,8 +83,9 @@ pub(crate) fn match_flow(
     }
     if ids_tell {
         merge_acks(&samples, all, packets, &mut found);
+    } else {
+        overtaken::reorder(overtaken::Flow { samples: &samples, all, packets, is_near }, &mut found);
     }
-    overtaken::reorder(overtaken::Flow { samples: &samples, all, packets, is_near }, &mut found);
     Matched { samples, ends, found, holes_before, copies }
 }
 
