@@ -77,6 +77,9 @@ const MOST_ALIKE: usize = 1024;
 /// Sightings of one segment on several interfaces of a host are no farther apart, and no sender retransmits as soon.
 pub(crate) const COPY_NS: i64 = 10_000;
 
+/// Two clocks of one host are read with less noise than this.
+pub(crate) const EARLY_NS: i64 = 3_000;
+
 /// What the trace has of a direction, besides the samples themselves.
 pub(crate) struct Completeness<'a> {
     /// For each sample the number of holes in the flow's serials before it.

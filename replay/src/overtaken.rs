@@ -7,7 +7,7 @@
 use tcpprobe_trace::reader::SampleRow;
 use tcpprobe_trace::sample::{Kind, Phase};
 
-use crate::matching::Found;
+use crate::matching::{EARLY_NS, Found};
 use crate::packet::{Packet, TcpFlags};
 use crate::rebuild::{Edges, edges_of};
 use crate::scoreboard::Scoreboard;
@@ -17,8 +17,6 @@ use crate::sightings::FlowPacket;
 
 /// So many processors may hold ACKs of one flow at once; among more than these nothing is looked for.
 const MOST_OVERTAKEN: usize = 16;
-/// A packet is captured before TCP has it; two clocks of one host are read with less noise than this.
-const EARLY_NS: i64 = 3_000;
 
 /// A received packet and its sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +129,7 @@ impl Flow<'_> {
         if counted(board)? != before || with(&own[..1])? == after {
             return None;
         }
+        // what is received is captured before TCP has it
         let in_time = |o: Own| {
             let late = self.packet(o).ts_ns.and_then(|t| t.checked_sub(sample.ts_ns));
             !self.is_near || late.is_some_and(|l| l <= EARLY_NS)
@@ -156,12 +155,6 @@ impl Flow<'_> {
         if una > at.una && una <= at.nxt {
             board.acknowledge(una);
         }
-        for (left, right) in p.sack.iter() {
-            let start = nearest(left, at.una);
-            board.add(start, start + i64::from(right.wrapping_sub(left)), una.max(at.una), at.nxt);
-        }
-        if !p.sack.complete() {
-            board.forget(at.nxt);
-        }
+        board.take_up(&p.sack, una.max(at.una), at.nxt);
     }
 }

@@ -236,14 +236,7 @@ impl Replay<'_> {
             self.sent(p.seq, space(p.len, p.flags.0), limit);
         } else if p.flags.ack() {
             self.acknowledged(p.ack, limit);
-            for (left, right) in p.sack.iter() {
-                let start = nearest(left, self.at.una);
-                let end = start + i64::from(right.wrapping_sub(left));
-                self.board.add(start, end, self.at.una, self.at.nxt);
-            }
-            if !p.sack.complete() {
-                self.board.forget(self.at.nxt);
-            }
+            self.board.take_up(&p.sack, self.at.una, self.at.nxt);
         }
     }
 

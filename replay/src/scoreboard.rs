@@ -2,7 +2,8 @@
 //!
 //! Owns the intervals; must not know packets or flows.
 
-use crate::seq::Position;
+use crate::packet::SackBlocks;
+use crate::seq::{Position, nearest};
 
 /// Selectively acknowledged ranges, disjoint and ascending, none below `una`.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,17 @@ impl Scoreboard {
         let start = touched.first().map_or(start, |r| r.0.min(start));
         let end = touched.last().map_or(end, |r| r.1.max(end));
         self.ranges.splice(from..to, [(start, end)]);
+    }
+
+    /// Takes up an ACK's blocks.
+    pub(crate) fn take_up(&mut self, sack: &SackBlocks, una: Position, nxt: Position) {
+        for (left, right) in sack.iter() {
+            let start = nearest(left, una);
+            self.add(start, start + i64::from(right.wrapping_sub(left)), una, nxt);
+        }
+        if !sack.complete() {
+            self.forget(nxt);
+        }
     }
 
     /// An option was cut that may have told more, with `nxt` the end of what was outstanding.

@@ -5,13 +5,11 @@
 
 use tcpprobe_trace::join::Reason;
 
-use super::{Found, Matcher, Rivals, Sighting, same_or_unknown};
+use super::{EARLY_NS, Found, Matcher, Rivals, Sighting, same_or_unknown};
 use crate::delays::{MARGIN_NS, UsualDelays, Window};
 use crate::ids::{Kinship, kinship};
 use crate::reconstruct::SAME_HOST_NS;
 
-/// Two clocks of one host are read with less noise than this.
-const EARLY_NS: i64 = 3_000;
 /// No queue of a host holds a packet longer.
 const QUEUE_NS: i64 = 2_000_000_000;
 /// No sender waits longer before it sends again, so that a difference beyond it is one of clocks (RFC 1122 §4.2.3.5
