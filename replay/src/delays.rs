@@ -60,11 +60,12 @@ impl UsualDelays {
     }
 
     /// What is usual around a packet, itself left out and all that has the samples in question: if one of these is not
-    /// its own, its copies and the other pieces are no evidence either. `None`: there is nothing to compare with.
+    /// its own, its copies and the other pieces are no evidence either. `samples`: ascending. `None`: there is nothing to compare
+    /// with.
     pub(crate) fn around(&self, packet: u32, samples: &[u32]) -> Option<Window> {
         let at = self.pairs.partition_point(|&(p, _, _)| p < packet);
         let (before, rest) = self.pairs.split_at(at);
-        let is_evidence = |pair: &&(u32, u32, i64)| pair.0 != packet && !samples.contains(&pair.1);
+        let is_evidence = |pair: &&(u32, u32, i64)| pair.0 != packet && samples.binary_search(&pair.1).is_err();
         let near = before.iter().rev().filter(is_evidence).take(NEIGHBOURS);
         let near = near.chain(rest.iter().filter(is_evidence).take(NEIGHBOURS));
         let mut delays: Vec<i64> = near.map(|&(_, _, delay)| delay).collect();

@@ -5,11 +5,17 @@
 //! Of several, the k-th transmission goes with the k-th sample where as many were captured as were sampled and the
 //! delays that follow from it agree with each other; otherwise time decides, if it does so with a margin. Where two
 //! samples are still possible the packet gets none. Here are the candidates and the order of the rules, which are in
-//! [`choice`] and [`missing`]. Knows numbers and positions; must not know files.
+//! [`choice`], [`count`] and [`missing`]. Knows numbers and positions; must not know files.
 
 mod choice;
+mod count;
+mod empties;
 mod missing;
 
+use std::ops::Range;
+
+use count::{Contest, Counted};
+use empties::{Empties, EmptyKey, empty_key};
 use tcpprobe_trace::join::Reason;
 
 use crate::delays::UsualDelays;
@@ -18,7 +24,7 @@ use crate::ids::{Kinship, MOST_MERGED, are_counted, are_telling, kinship, taken}
 use crate::packet::TcpFlags;
 use crate::seq::Position;
 use crate::sightings::Direction;
-use crate::spans::{Near, Spans};
+use crate::spans::Spans;
 use crate::stamps::StampLine;
 
 /// A segment as the matching sees it, of a packet or of a sample alike.
@@ -39,8 +45,11 @@ pub(crate) struct Sighting {
     /// IPv4 identification.
     pub(crate) ip_id: Option<u16>,
     /// Interface and packet type, where the capture tells: a packet passes each of them once.
-    pub(crate) place: Option<(u32, u8)>,
+    pub(crate) place: Option<Place>,
 }
+
+/// Interface and packet type.
+type Place = (u32, u8);
 
 /// A packet's sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,15 +71,6 @@ impl Found {
     }
 }
 
-/// Flags that make segments without space different from each other.
-const KEY_FLAGS: u16 = TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0 | TcpFlags::ACK.0;
-
-type EmptyKey = (Position, u32, u16);
-
-fn empty_key(s: &Sighting) -> EmptyKey {
-    (s.start, s.ack, s.flags & KEY_FLAGS)
-}
-
 /// Of so many samples that are alike in all that tells them apart none is taken: time and memory go with their square.
 const MOST_ALIKE: usize = 1024;
 
@@ -79,6 +79,10 @@ pub(crate) const COPY_NS: i64 = 10_000;
 
 /// Two clocks of one host are read with less noise than this.
 pub(crate) const EARLY_NS: i64 = 3_000;
+
+/// No sender waits longer before it sends again, so that a difference beyond it is one of clocks (RFC 1122 §4.2.3.5
+/// gives up after some minutes).
+const LONG_NS: i64 = 900_000_000_000;
 
 /// What the trace has of a direction, besides the samples themselves.
 pub(crate) struct Completeness<'a> {
@@ -97,19 +101,25 @@ pub(crate) struct Completeness<'a> {
 /// The samples that each packet could have.
 #[derive(Default)]
 struct Candidates {
-    /// For each packet the end of its samples in the list, which begin where the ones of the packet before end.
-    ends: Vec<usize>,
+    /// For each packet where its samples are in the list; packets that are alike share them.
+    ranges: Vec<Range<usize>>,
     flat: Vec<u32>,
     /// Packets that could have more samples than are looked at.
     beyond: HashSet<u32>,
 }
 
 impl Candidates {
+    /// Gives a packet those of the one before it.
+    fn as_before(&mut self, packet: u32) {
+        self.ranges.extend(self.ranges.last().cloned());
+        if packet.checked_sub(1).is_some_and(|before| self.beyond.contains(&before)) {
+            self.beyond.insert(packet);
+        }
+    }
+
     /// Ascending.
     fn of(&self, packet: u32) -> &[u32] {
-        let packet = packet as usize;
-        let begin = packet.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.flat[begin..self.ends[packet]]
+        &self.flat[self.ranges[packet as usize].clone()]
     }
 }
 
@@ -169,7 +179,7 @@ pub(crate) struct Matcher<'a> {
 /// Finds each packet's sample.
 pub(crate) fn match_direction(matcher: &Matcher<'_>) -> Vec<Found> {
     let Matcher { packets, usual, .. } = matcher;
-    let mut rivals = Rivals::default();
+    let (mut rivals, mut contest) = (Rivals::default(), Contest::default());
     let mut by_time: Vec<(u32, u32)> = Vec::new();
     let mut found: Vec<Found> = (0..packets.len() as u32)
         .map(|p| {
@@ -189,15 +199,10 @@ pub(crate) fn match_direction(matcher: &Matcher<'_>) -> Vec<Found> {
                     matcher.lone(p, *only, &rivals, usual)
                 }
                 several => {
-                    matcher.rivals(p, several, &mut rivals);
-                    // as many transmissions as samples, and none missing: then the count is right, or nothing is
-                    let open = matcher.is_open(&rivals.here, several, usual);
-                    let as_many = rivals.here.len() == several.len() && rivals.elsewhere.is_empty();
-                    if as_many && !open && !matcher.incomplete_around(several) {
-                        return match matcher.by_count(p, several, &rivals.here, usual) {
-                            Some(s) => matcher.verdict(p, s),
-                            None => Found::Nothing(Reason::Ambiguous),
-                        };
+                    match contest.sample(matcher, p, several, usual) {
+                        Counted::Sample(s) => return matcher.verdict(p, s),
+                        Counted::Ambiguous => return Found::Nothing(Reason::Ambiguous),
+                        Counted::Nothing => {}
                     }
                     match matcher.by_time(p, several, usual) {
                         Some(s) => {
@@ -279,26 +284,47 @@ impl<'a> Matcher<'a> {
 
     /// Each packet's candidates; `known` has them by numbers alone.
     fn all_candidates(&self, known: Option<&Candidates>) -> Candidates {
-        let mut all = Candidates { ends: Vec::with_capacity(self.packets.len()), ..Candidates::default() };
+        let mut all = Candidates { ranges: Vec::with_capacity(self.packets.len()), ..Candidates::default() };
         all.flat.reserve(self.packets.len());
         let mut of_one = Vec::new();
+        let mut last = None;
         for p in 0..self.packets.len() as u32 {
-            match known.filter(|known| !known.beyond.contains(&p)) {
-                Some(known) => {
-                    of_one.clear();
-                    of_one.extend_from_slice(known.of(p));
-                }
-                None => self.with_its_numbers(p, &mut of_one),
+            let of = self.alike_in(p);
+            if of.is_some() && of == last {
+                all.as_before(p);
+                continue;
+            }
+            last = of;
+            of_one.clear();
+            match known {
+                Some(known) if !known.beyond.contains(&p) => of_one.extend_from_slice(known.of(p)),
+                // too many to be told apart by numbers
+                None if self.has_many(p) => _ = all.beyond.insert(p),
+                _ => self.with_its_numbers(p, &mut of_one),
             }
             self.narrow(p, &mut of_one);
             if of_one.len() > MOST_ALIKE {
                 all.beyond.insert(p);
                 of_one.clear();
             }
+            let begin = all.flat.len();
             all.flat.extend_from_slice(&of_one);
-            all.ends.push(all.flat.len());
+            all.ranges.push(begin..all.flat.len());
         }
         all
+    }
+
+    /// What packets have in common that have the same samples; `None`: each has its own.
+    fn alike_in(&self, packet: u32) -> Option<(EmptyKey, Option<u32>)> {
+        let p = &self.packets[packet as usize];
+        let by_numbers = self.line.is_none() && !self.ids && !self.answers_for_none(p);
+        (by_numbers && p.start == p.end).then(|| (empty_key(p), p.tsval))
+    }
+
+    /// Takes it no space, and are more than a few samples alike?
+    fn has_many(&self, packet: u32) -> bool {
+        let p = &self.packets[packet as usize];
+        p.start == p.end && self.empty_samples.has_many(p)
     }
 
     /// What their identifications say of a packet and a sample.
@@ -341,7 +367,8 @@ impl<'a> Matcher<'a> {
     fn with_its_numbers(&self, packet: u32, into: &mut Vec<u32>) {
         let p = &self.packets[packet as usize];
         match p.start == p.end {
-            true => self.empty_samples.alike(p, true, into),
+            // those of another identification are other transmissions
+            true => self.empty_samples.alike(p, true, p.ip_id.filter(|_| self.ids), into),
             false => self.sample_spans.covering(p.start, into),
         }
         into.retain(|&s| {
@@ -356,8 +383,7 @@ impl<'a> Matcher<'a> {
         if let Some((line, mono_ns)) = &self.line {
             into.retain(|&s| line.allows(p, mono_ns[s as usize]));
         }
-        // the small sockets of TIME_WAIT, and those that answer for none, count nothing and have no samples
-        if self.is_out && self.counted && p.ip_id == Some(0) && p.flags & TcpFlags::SYN.0 == 0 {
+        if self.answers_for_none(p) {
             into.retain(|&s| kinship(p, &self.samples[s as usize], true) == Kinship::Same);
         }
         if self.ids {
@@ -370,13 +396,25 @@ impl<'a> Matcher<'a> {
         }
     }
 
+    /// The small sockets of TIME_WAIT, and those that answer for none, count nothing and have no samples.
+    fn answers_for_none(&self, p: &Sighting) -> bool {
+        self.is_out && self.counted && p.ip_id == Some(0) && p.flags & TcpFlags::SYN.0 == 0
+    }
+
     /// The packets that could have these samples too, this one among them.
     fn rivals(&self, packet: u32, candidates: &[u32], into: &mut Rivals) {
         let p = &self.packets[packet as usize];
         let Rivals { here, elsewhere } = into;
         // two with different stamps can only both have a sample that has none
         match p.start == p.end {
-            true => self.empty_packets.alike(p, !self.empty_samples.has_unstamped(p), here),
+            true => {
+                // by now no packet has a sample of another identification
+                let ip_id = match candidates {
+                    [only] if self.ids => self.samples[*only as usize].ip_id.filter(|&id| id != 0),
+                    _ => None,
+                };
+                self.empty_packets.alike(p, !self.empty_samples.has_unstamped(p), ip_id, here);
+            }
             false => self.packet_spans.covering(p.start, here),
         }
         here.retain(|&r| {
@@ -452,49 +490,6 @@ impl<'a> Matcher<'a> {
 
 fn spans(of: &[Sighting]) -> Spans {
     Spans::new(of.iter().zip(0u32..).map(|(s, i)| (s.start, s.end, i)))
-}
-
-/// Segments that take no space, by what tells them apart, and by their stamps: a loss is followed by hundreds of ACKs that
-/// are alike but for these.
-struct Empties {
-    by_key: Vec<(EmptyKey, Option<u32>, u32)>,
-    near: Near,
-}
-
-impl Empties {
-    fn new(of: &[Sighting]) -> Empties {
-        let empty = of.iter().zip(0u32..).filter(|(s, _)| s.end == s.start);
-        let mut by_key: Vec<_> = empty.map(|(s, i)| (empty_key(s), s.tsval, i)).collect();
-        by_key.sort_unstable();
-        Empties { by_key, near: Near::default() }
-    }
-
-    /// Where those of a key and a stamp begin.
-    fn from(&self, key: EmptyKey, tsval: Option<u32>) -> usize {
-        self.near.partition_point(&self.by_key, |e| (e.0, e.1) < (key, tsval))
-    }
-
-    /// Those with the key of this one; `stamped`: without those of another stamp. Ascending.
-    fn alike(&self, s: &Sighting, stamped: bool, into: &mut Vec<u32>) {
-        let key = empty_key(s);
-        let from = |tsval| self.from(key, tsval);
-        let with = |tsval| self.by_key[from(tsval)..].iter().take_while(move |e| (e.0, e.1) == (key, tsval));
-        into.clear();
-        match s.tsval.filter(|_| stamped) {
-            Some(tsval) => into.extend(with(None).chain(with(Some(tsval))).map(|e| e.2)),
-            None => into.extend(self.by_key[from(None)..].iter().take_while(|e| e.0 == key).map(|e| e.2)),
-        }
-        if !into.is_sorted() {
-            into.sort_unstable();
-        }
-    }
-
-    /// Is there one with the key of this one that has no stamp?
-    fn has_unstamped(&self, s: &Sighting) -> bool {
-        let key = empty_key(s);
-        let from = self.from(key, None);
-        self.by_key.get(from).is_some_and(|e| (e.0, e.1) == (key, None))
-    }
 }
 
 /// Were both seen at one place, or is it not known?

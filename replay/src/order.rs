@@ -85,6 +85,9 @@ pub(crate) fn places(
     segments: Option<&Segments>,
 ) -> Vec<Place> {
     let Evidence { samples, edges, all, packets, found, .. } = evidence;
+    if found.iter().all(|f| f.sample().is_some()) {
+        return Vec::new();
+    }
     let rising = Rising::new(samples, edges);
     let times = times(samples, all, packets, found, clocks, || {
         let mut delays: Vec<i64> = aligned(samples, all, packets).into_iter().map(|d| d.delay_ns).collect();

@@ -5,16 +5,13 @@
 
 use tcpprobe_trace::join::Reason;
 
-use super::{EARLY_NS, Found, Matcher, Rivals, Sighting, same_or_unknown};
+use super::{EARLY_NS, Found, LONG_NS, Matcher, Rivals, Sighting, same_or_unknown};
 use crate::delays::{MARGIN_NS, UsualDelays, Window};
 use crate::ids::{Kinship, kinship};
 use crate::reconstruct::SAME_HOST_NS;
 
 /// No queue of a host holds a packet longer.
 const QUEUE_NS: i64 = 2_000_000_000;
-/// No sender waits longer before it sends again, so that a difference beyond it is one of clocks (RFC 1122 §4.2.3.5
-/// gives up after some minutes).
-const LONG_NS: i64 = 900_000_000_000;
 
 impl Matcher<'_> {
     /// Is the only sample that a packet could have its own?
@@ -113,7 +110,7 @@ impl Matcher<'_> {
 
     /// What is usual around a packet, by packets that have none of these samples. Where what is received waits for its
     /// application, all pieces of a segment wait alike, and no others.
-    fn usual_around(&self, packet: u32, samples: &[u32], usual: &UsualDelays) -> Option<Window> {
+    pub(super) fn usual_around(&self, packet: u32, samples: &[u32], usual: &UsualDelays) -> Option<Window> {
         let waits = self.is_near && !self.is_out;
         usual.around(packet, if waits { &[] } else { samples })
     }
@@ -140,40 +137,6 @@ impl Matcher<'_> {
         };
         let mut others = rivals.all().filter(|&r| r != packet && !self.are_copies(packet, r));
         window.has(own) && others.all(|r| self.delay(r, sample).is_some_and(|d| window.excludes(d, own, self.is_near)))
-    }
-
-    /// The k-th sample for the k-th packet, where the delays that follow do not speak against it.
-    pub(super) fn by_count(&self, packet: u32, candidates: &[u32], rivals: &[u32], usual: &UsualDelays) -> Option<u32> {
-        // copies are not counted as transmissions: which of these are some, count does not know
-        if rivals.windows(2).any(|w| self.are_copies(w[0], w[1])) {
-            return None;
-        }
-        let k = rivals.iter().position(|&r| r == packet)?;
-        let delays: Option<Vec<i64>> = rivals.iter().zip(candidates).map(|(&r, &s)| self.delay(r, s)).collect();
-        let agreed = match delays {
-            // without clocks only the count speaks
-            None => true,
-            Some(delays) => {
-                let spread = spread(delays.iter().copied());
-                let times = candidates.iter().filter_map(|&s| self.samples[s as usize].ts_ns);
-                let spacing = times.clone().zip(times.skip(1)).map(|(a, b)| b - a).min().unwrap_or(0);
-                let window = self.usual_around(packet, candidates, usual);
-                // across a network they may have overtaken each other, if delays vary as much as they are apart
-                if !self.is_near && window.is_some_and(|w| w.width() >= spacing) {
-                    return None;
-                }
-                let all = |test: &dyn Fn(Window, i64) -> bool| {
-                    window.is_none_or(|w| delays.iter().all(|&d| test(w, d) || w.distance(d) > LONG_NS))
-                };
-                // first in, first out, as in the sender's own queue, which may fill and empty meanwhile
-                (self.is_near && rivals.iter().zip(candidates).all(|(&r, &s)| usual.in_order(r, s)))
-                    // the wall clock was set between them: time says nothing
-                    || spread > LONG_NS
-                    || (spread <= spacing / 2 && all(&|w, d| w.loosely_has(d)))
-                    || (spread < spacing && all(&|w, d| w.has(d)))
-            }
-        };
-        agreed.then(|| candidates[k])
     }
 
     /// The only sample whose delay is usual, if all others are clearly not.
@@ -223,8 +186,4 @@ impl Matcher<'_> {
         }
         Found::Within(sample)
     }
-}
-
-fn spread(values: impl Iterator<Item = i64> + Clone) -> i64 {
-    values.clone().max().unwrap_or(0) - values.min().unwrap_or(0)
 }
