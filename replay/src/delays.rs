@@ -60,8 +60,8 @@ impl UsualDelays {
     }
 
     /// What is usual around a packet, itself left out and all that has the samples in question: if one of these is not
-    /// its own, its copies and the other pieces are no evidence either. `samples`: ascending. `None`: there is nothing to compare
-    /// with.
+    /// its own, its copies and the other pieces are no evidence either. `samples`: ascending. `None`: there is nothing to
+    /// compare with.
     pub(crate) fn around(&self, packet: u32, samples: &[u32]) -> Option<Window> {
         let at = self.pairs.partition_point(|&(p, _, _)| p < packet);
         let (before, rest) = self.pairs.split_at(at);
