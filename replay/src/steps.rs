@@ -75,12 +75,11 @@ fn set(step: &ClockStep, pairs: &[Pair]) -> Option<Set> {
         let unset_ns = p.delay_ns.saturating_sub(usual_ns);
         unset_ns.saturating_sub(step.jump_ns).unsigned_abs() < unset_ns.unsigned_abs()
     };
-    // A packet may have waited for as long as the clock was set by, as all do that are on their way when the machine
-    // sleeps. None is sent before its sample was taken, or taken up before it was received: one such outweighs all.
-    let weight = |p: &Pair| {
-        let is_proof = is_after(p) != (p.is_out == (step.jump_ns > 0));
-        if is_proof { between.len() + 1 } else { 1 }
-    };
+    // What is sent may wait in a queue while the clock is set, or while the machine sleeps, and what was received may wait to
+    // be taken up: then a packet is on another side of it than its sample. But nothing is sent before its sample was taken,
+    // or taken up before it was received: what was sent and captured before the clock was set was sampled before that, and
+    // what was captured after it and received, after. One such outweighs all.
+    let weight = |p: &Pair| if is_after(p) == p.is_out { 1 } else { between.len() + 1 };
     // with the first of them after: so many are on the wrong side
     let mut wrong: usize = between.iter().filter(|p| !is_after(p)).map(weight).sum();
     let mut least = (wrong, 0);
@@ -154,14 +153,19 @@ mod tests {
     }
 
     #[test]
-    fn what_waited_while_the_machine_slept_was_sent_before() {
+    fn what_waited_while_the_clock_was_set_was_sampled_on_its_other_side() {
         // the samples of 1,300 and 1,400 are of packets that waited in a queue, that of 1,500 is of one that did not
-        let asleep = |t: i64| t == 1_300 || t == 1_400 || (1_600..2_000).contains(&t);
-        // a clock that is set back makes it the other way round: received, and waiting to be taken up
-        for (jump_ns, is_out) in [(HOUR_NS, true), (-HOUR_NS, false)] {
-            let mut captured = pairs(|t| 10 + if asleep(t) { jump_ns } else { 0 });
-            captured.iter_mut().for_each(|p| p.is_out = is_out);
-            assert_eq!(set(&step(jump_ns), &captured).map(|s| s.from_ns), Some(1_600), "{jump_ns}");
+        let waited = |t: i64| t == 1_300 || t == 1_400 || (1_600..2_000).contains(&t);
+        // and here those of 1,700 and 1,800 are of packets that waited to be taken up, that of 1,600 is of one that did not
+        let taken_up = |t: i64| t == 1_600 || t == 1_900;
+        for jump_ns in [HOUR_NS, -HOUR_NS] {
+            let captured = |is_out: bool, is_after: &dyn Fn(i64) -> bool| {
+                let mut captured = pairs(|t| 10 + if is_after(t) { jump_ns } else { 0 });
+                captured.iter_mut().for_each(|p| p.is_out = is_out);
+                captured
+            };
+            assert_eq!(set(&step(jump_ns), &captured(true, &waited)).map(|s| s.from_ns), Some(1_600), "{jump_ns}");
+            assert_eq!(set(&step(jump_ns), &captured(false, &taken_up)).map(|s| s.from_ns), Some(1_600), "{jump_ns}");
         }
     }
 
