@@ -80,6 +80,9 @@ pub(crate) const COPY_NS: i64 = 10_000;
 /// Two clocks of one host are read with less noise than this.
 pub(crate) const EARLY_NS: i64 = 3_000;
 
+/// No queue of a host holds a packet longer.
+pub(crate) const QUEUE_NS: i64 = 2_000_000_000;
+
 /// No sender waits longer before it sends again, so that a difference beyond it is one of clocks (RFC 1122 §4.2.3.5
 /// gives up after some minutes).
 const LONG_NS: i64 = 900_000_000_000;

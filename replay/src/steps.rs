@@ -6,6 +6,7 @@
 
 use tcpprobe_trace::reader::{ClockStep, FlowRow, SampleRow};
 
+use crate::matching::QUEUE_NS;
 use crate::packet::Packet;
 use crate::views::View;
 
@@ -75,11 +76,13 @@ fn set(step: &ClockStep, pairs: &[Pair]) -> Option<Set> {
         let unset_ns = p.delay_ns.saturating_sub(usual_ns);
         unset_ns.saturating_sub(step.jump_ns).unsigned_abs() < unset_ns.unsigned_abs()
     };
-    // What is sent may wait in a queue while the clock is set, or while the machine sleeps, and what was received may wait to
-    // be taken up: then a packet is on another side of it than its sample. But nothing is sent before its sample was taken,
-    // or taken up before it was received: what was sent and captured before the clock was set was sampled before that, and
-    // what was captured after it and received, after. One such outweighs all.
-    let weight = |p: &Pair| if is_after(p) == p.is_out { 1 } else { between.len() + 1 };
+    // What is sent may wait in a queue while the clock is set, or while the machine sleeps, and what was received may
+    // wait to be taken up: then a packet is on another side of it than its sample. But nothing is sent before its sample
+    // was taken, or taken up before it was received: what was sent and captured before the clock was set was sampled
+    // before that, and what was captured after it and received, after. One such outweighs all; but a clock that is set
+    // back by no more than a packet may wait makes the one look like the other.
+    let are_told_apart = step.jump_ns > 0 || step.jump_ns < -QUEUE_NS;
+    let weight = |p: &Pair| if are_told_apart && is_after(p) != p.is_out { between.len() + 1 } else { 1 };
     // with the first of them after: so many are on the wrong side
     let mut wrong: usize = between.iter().filter(|p| !is_after(p)).map(weight).sum();
     let mut least = (wrong, 0);
@@ -166,6 +169,18 @@ mod tests {
             };
             assert_eq!(set(&step(jump_ns), &captured(true, &waited)).map(|s| s.from_ns), Some(1_600), "{jump_ns}");
             assert_eq!(set(&step(jump_ns), &captured(false, &taken_up)).map(|s| s.from_ns), Some(1_600), "{jump_ns}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_a_little_is_like_a_wait() {
+        // what was sent at 1,700, and waited for as long, looks as if it was sent before; what was received for 1,200,
+        // and waited to be taken up, as if after
+        for (is_out, waited_at) in [(true, 1_700), (false, 1_200)] {
+            let is_after = |t: i64| (1_500..2_000).contains(&t) != (t == waited_at);
+            let mut captured = pairs(|t| 10 - if is_after(t) { 4_000_000 } else { 0 });
+            captured.iter_mut().for_each(|p| p.is_out = is_out);
+            assert_eq!(set(&step(-4_000_000), &captured).map(|s| s.from_ns), Some(1_500), "{is_out}");
         }
     }
 

@@ -5,13 +5,10 @@
 
 use tcpprobe_trace::join::Reason;
 
-use super::{EARLY_NS, Found, LONG_NS, Matcher, Rivals, Sighting, same_or_unknown};
+use super::{EARLY_NS, Found, LONG_NS, Matcher, QUEUE_NS, Rivals, Sighting, same_or_unknown};
 use crate::delays::{MARGIN_NS, UsualDelays, Window};
 use crate::ids::{Kinship, kinship};
 use crate::reconstruct::SAME_HOST_NS;
-
-/// No queue of a host holds a packet longer.
-const QUEUE_NS: i64 = 2_000_000_000;
 
 impl Matcher<'_> {
     /// Is the only sample that a packet could have its own?
