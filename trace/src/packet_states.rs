@@ -70,8 +70,10 @@ impl PacketStates {
         let sql = format!("SELECT {names} FROM packet_state WHERE capture_id = ?1{of_session} ORDER BY number");
         let mut statement = self.db.prepare(&sql).map_err(err)?;
         let mut rows = statement.query(params_from_iter(std::iter::once(capture_id).chain(session_id))).map_err(err)?;
+        let mut of_row = Vec::with_capacity(columns.len());
         while let Some(row) = rows.next().map_err(err)? {
-            each(&values(row, columns.len()).map_err(err)?)?;
+            values(row, columns.len(), &mut of_row).map_err(err)?;
+            each(&of_row)?;
         }
         Ok(())
     }

@@ -55,9 +55,10 @@ impl Query {
         let mut statement = self.prepare(sql)?;
         let columns = statement.column_count();
         let mut rows = statement.query([]).map_err(err)?;
-        let mut count = 0;
+        let (mut count, mut of_row) = (0, Vec::with_capacity(columns));
         while let Some(r) = rows.next().map_err(err)? {
-            row(&values(r, columns).map_err(err)?).map_err(|cause| Error::Output { cause })?;
+            values(r, columns, &mut of_row).map_err(err)?;
+            row(&of_row).map_err(|cause| Error::Output { cause })?;
             count += 1;
         }
         Ok(count)
@@ -93,18 +94,19 @@ impl Query {
     }
 }
 
-pub(crate) fn values(row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<Value>> {
-    (0..columns)
-        .map(|i| {
-            Ok(match row.get_ref(i)? {
-                ValueRef::Null => Value::Null,
-                ValueRef::Integer(n) => Value::Integer(n),
-                ValueRef::Real(x) => Value::Real(x),
-                ValueRef::Text(t) => Value::Text(String::from_utf8_lossy(t).into_owned()),
-                ValueRef::Blob(b) => Value::Blob(b.to_vec()),
-            })
-        })
-        .collect()
+/// A row's values, in the place of those of the row before.
+pub(crate) fn values(row: &Row<'_>, columns: usize, values: &mut Vec<Value>) -> rusqlite::Result<()> {
+    values.clear();
+    for i in 0..columns {
+        values.push(match row.get_ref(i)? {
+            ValueRef::Null => Value::Null,
+            ValueRef::Integer(n) => Value::Integer(n),
+            ValueRef::Real(x) => Value::Real(x),
+            ValueRef::Text(t) => Value::Text(String::from_utf8_lossy(t).into_owned()),
+            ValueRef::Blob(b) => Value::Blob(b.to_vec()),
+        });
+    }
+    Ok(())
 }
 
 /// SQLite's message without rusqlite's additions.

@@ -24,7 +24,7 @@ pub(crate) use samples::{ROWS, RUN_OF_SAMPLE, RUN_OFF, serial};
 /// `PRAGMA application_id` of a trace: "TPRB".
 pub const APPLICATION_ID: i64 = 0x5450_5242;
 /// `PRAGMA user_version` of a trace that this crate writes and reads.
-pub const SCHEMA_VERSION: i64 = 5;
+pub const SCHEMA_VERSION: i64 = 6;
 
 /// Fields that are not stored by themselves but as distances from what they follow from ([`crate::layout`]); of
 /// `bytes_received` what `rcv_nxt` does not tell: how often it went round since the flow's sample before.
@@ -156,11 +156,13 @@ CREATE TABLE packet_rows (
 );
 ";
 
-/// Finds the packets of a capture. Rows come nearly in its order.
-const PACKETS_BY_CAPTURE: &str = "CREATE INDEX packet_rows_by_capture ON packet_rows (capture_id, number);\n";
-
-/// Finds those of a flow; the one index that a long join makes when all rows are there.
-pub(crate) const PACKETS_BY_FLOW: &str = "CREATE INDEX packet_rows_by_flow ON packet_rows (flow_id, number);\n";
+/// What finds the packets of a flow, and a packet by its number, of a capture or of any: names, and the statements that make
+/// them. A long join makes them when all rows are there; entries that differ in the first column are sorted soonest.
+pub(crate) const PACKET_INDEXES: [(&str, &str); 2] = [
+    ("packet_rows_by_flow", "CREATE INDEX packet_rows_by_flow ON packet_rows (flow_id, number);\n"),
+    ("packet_rows_by_number", BY_NUMBER),
+];
+const BY_NUMBER: &str = "CREATE INDEX packet_rows_by_number ON packet_rows (number, capture_id);\n";
 
 /// What version 2 added, also to a trace of version 1.
 const SINCE_VERSION_2: &str = "
@@ -192,7 +194,8 @@ CREATE TABLE packetless_rows (
 /// Everything that makes an empty database a trace, but for the two pragmas.
 pub(crate) fn create() -> String {
     format!(
-        "{TABLES}{PACKETS_BY_CAPTURE}{PACKETS_BY_FLOW}{SINCE_VERSION_2}{}{}{}",
+        "{TABLES}{}{SINCE_VERSION_2}{}{}{}",
+        PACKET_INDEXES.map(|(_, statement)| statement).concat(),
         internals::table(),
         samples::tables(),
         views()

@@ -96,6 +96,8 @@ fn no_table_is_read_through_for_one_flow_or_one_sample() {
         "SELECT snd_cwnd FROM samples WHERE flow_id = 1 AND id <= 70 ORDER BY id DESC LIMIT 40",
         "SELECT * FROM samples WHERE id = 70",
         "SELECT * FROM packet_state WHERE flow_id = 1",
+        "SELECT * FROM packet_state WHERE number = 1",
+        "SELECT * FROM packets WHERE capture_id = 1 AND number BETWEEN 1 AND 9 ORDER BY number",
         "SELECT * FROM ack_effects WHERE flow_id = 1",
         "SELECT * FROM ack_effects WHERE before_id = 70",
         "SELECT * FROM congestion_internals WHERE flow_id = 1",

@@ -16,6 +16,8 @@ const VERSION_1: &str = include_str!("version_1.sql");
 const VERSION_3: &str = include_str!("version_3.sql");
 /// The same as version 4 kept it: samples flow by flow, in runs.
 const VERSION_4: &str = include_str!("version_4.sql");
+/// The same as version 5 kept it: each sample says how far it is from its run's first one.
+const VERSION_5: &str = include_str!("version_5.sql");
 /// What version 2 did not have of version 3.
 const NOT_IN_VERSION_2: &str = "DROP VIEW ack_effects; DROP VIEW congestion_internals; DROP VIEW packet_internals;
     DROP TABLE internal_rows; PRAGMA user_version = 2;";
@@ -74,9 +76,14 @@ fn fresh(path: &Path) -> Connection {
 
 #[test]
 fn all_that_is_in_an_older_trace_stays() {
-    for (version, sql) in
-        [(1, vec![VERSION_1]), (2, vec![VERSION_3, NOT_IN_VERSION_2]), (3, vec![VERSION_3]), (4, vec![VERSION_4])]
-    {
+    let versions = [
+        (1, vec![VERSION_1]),
+        (2, vec![VERSION_3, NOT_IN_VERSION_2]),
+        (3, vec![VERSION_3]),
+        (4, vec![VERSION_4]),
+        (5, vec![VERSION_5]),
+    ];
+    for (version, sql) in versions {
         let (dir, path) = older(&sql);
         let refused = TraceReader::open(&path).err().unwrap();
         assert!(matches!(refused, Error::OldVersion { found, .. } if found == version));
@@ -84,7 +91,7 @@ fn all_that_is_in_an_older_trace_stays() {
 
         let db = Connection::open(&path).unwrap();
         let statements = statements(&db);
-        assert_eq!(statements.len(), [3, 4, 7, 7][version as usize - 1]);
+        assert_eq!(statements.len(), [3, 4, 7, 7, 7][version as usize - 1]);
         let before: Vec<Rows> = statements.iter().map(|sql| rows(&db, sql)).collect();
         assert!(before.iter().filter(|rows| !rows.is_empty()).count() >= 3);
         drop(db);
@@ -101,9 +108,8 @@ fn all_that_is_in_an_older_trace_stays() {
         let made = fresh(&dir.path().join("fresh.db"));
         let columns = "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c ORDER BY 1, 2";
         assert_eq!(rows(&db, columns), rows(&made, columns), "as if it had been made today");
-        let views =
-            "SELECT name, sql FROM sqlite_schema WHERE type = 'view' OR name LIKE '%_rows' AND name <> 'packet_rows'
-                     ORDER BY 1";
+        let views = "SELECT name, sql FROM sqlite_schema WHERE type IN ('view', 'index') AND sql IS NOT NULL
+                       OR name LIKE '%_rows' AND name <> 'packet_rows' ORDER BY 1";
         assert_eq!(rows(&db, views), rows(&made, views));
     }
 }
@@ -122,13 +128,17 @@ fn what_only_the_reader_sees_stays_too() {
 
 #[test]
 fn a_trace_that_cannot_be_brought_up_to_date_is_left_as_it_is() {
-    for damage in [
-        "UPDATE sample_rows SET tsval = 'soon' WHERE id = 3",
-        "UPDATE sample_rows SET what = 15 WHERE id = 3",
-        "UPDATE sample_rows SET what = -1 WHERE id = 3",
-        "DROP TABLE ack_rows",
+    for (version, damage) in [
+        (VERSION_3, "UPDATE sample_rows SET tsval = 'soon' WHERE id = 3"),
+        (VERSION_3, "UPDATE sample_rows SET what = 15 WHERE id = 3"),
+        (VERSION_3, "UPDATE sample_rows SET what = -1 WHERE id = 3"),
+        (VERSION_3, "DROP TABLE ack_rows"),
+        (VERSION_4, "DROP TABLE sample_runs"),
+        (VERSION_5, "DROP TABLE packet_rows"),
+        // the user's own, of a name that a ready query took later
+        (VERSION_4, "CREATE VIEW rtt AS SELECT 1 AS mine"),
     ] {
-        let (_dir, path) = older(&[VERSION_3, damage]);
+        let (_dir, path) = older(&[version, damage]);
         let bytes = std::fs::read(&path).unwrap();
         assert!(upgrade(&path).is_err(), "{damage}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes, "{damage}");

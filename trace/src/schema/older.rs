@@ -1,6 +1,8 @@
 //! What older versions of the schema had, and the statements that bring a trace of one up to date.
 
-use super::{RUN_OFF, SINCE_VERSION_2, internals, samples, views};
+use std::fmt::Write as _;
+
+use super::{BY_NUMBER, READY, RUN_OFF, SINCE_VERSION_2, internals, samples, views};
 use crate::fields::FIELDS;
 
 /// What version 2 added to tables that version 1 has.
@@ -18,7 +20,7 @@ ALTER TABLE packet_rows ADD COLUMN sacked_bytes INTEGER;
 ALTER TABLE packet_rows ADD COLUMN delay_variation_ns INTEGER;
 ";
 
-/// The views of all versions, which are made anew.
+/// The views of all versions but for the ready queries. All views are made anew.
 const WITHOUT_VIEWS: &str = "
 DROP VIEW IF EXISTS samples;
 DROP VIEW IF EXISTS packets;
@@ -53,6 +55,9 @@ DROP TABLE older_ack_rows;
 DROP TABLE older_seldom_rows;
 ";
 
+/// Up to version 5 an index of packets by capture and number, which another one takes the place of.
+const WITHOUT_INDEX: &str = "DROP INDEX IF EXISTS packet_rows_by_capture;\n";
+
 /// Before the samples of a version before 4 are written anew.
 pub(crate) fn before_samples(from: i64) -> String {
     let mut sql = String::new();
@@ -69,20 +74,32 @@ pub(crate) fn before_samples(from: i64) -> String {
     sql
 }
 
-/// From version 4, whose samples do not say how far they are from the first one of their run.
-pub(crate) fn from_version_4() -> String {
-    format!(
-        "{WITHOUT_VIEWS}
-ALTER TABLE sample_rows ADD COLUMN {RUN_OFF} INTEGER;
+/// From a version whose samples stay as they are; those of version 4 do not say how far they are from the first one of
+/// their run.
+pub(crate) fn with_samples(from: i64) -> String {
+    let mut sql = WITHOUT_VIEWS.to_owned();
+    // what has such a name before version 5 is the user's own
+    for ready in READY.iter().filter(|_| from >= 5) {
+        let _ = writeln!(sql, "DROP VIEW IF EXISTS {};", ready.view);
+    }
+    if from < 5 {
+        let _ = write!(
+            sql,
+            "ALTER TABLE sample_rows ADD COLUMN {RUN_OFF} INTEGER;
 UPDATE sample_rows SET {RUN_OFF} = id - (SELECT max(first_id) FROM sample_runs WHERE first_id <= sample_rows.id);
-{}",
-        views()
-    )
+"
+        );
+    }
+    sql + &index_and_views()
 }
 
 /// After the samples have been written anew, and `sample_ids` has been filled.
 pub(crate) fn after_samples() -> String {
-    NEW_IDS.to_owned() + &views()
+    NEW_IDS.to_owned() + &index_and_views()
+}
+
+fn index_and_views() -> String {
+    format!("{WITHOUT_INDEX}{BY_NUMBER}{}", views())
 }
 
 /// Columns of [`samples_of_flow`] before the state fields.

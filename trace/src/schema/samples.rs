@@ -187,6 +187,7 @@ pub(super) fn with_session() -> String {
     )
 }
 
+/// Of what a LEFT JOIN adds no row depends: SQLite leaves it out of a series that asks for none of its columns.
 pub(super) fn view() -> String {
     let mut sql = format!(
         "CREATE VIEW samples AS SELECT r.id AS id, u.flow_id AS flow_id, {} AS serial,
@@ -204,6 +205,6 @@ pub(super) fn view() -> String {
     for column in STATE_COLUMNS {
         let _ = write!(sql, ",\n  {} AS {column}", state(column, ROWS));
     }
-    let _ = writeln!(sql, "\nFROM {}\n  {};", with_session(), named_rows(ROWS, "JOIN"));
+    let _ = writeln!(sql, "\nFROM {}\n  {};", with_session(), named_rows(ROWS, "LEFT JOIN"));
     sql
 }

@@ -14,7 +14,7 @@ use crate::store::failed;
 use crate::{Error, Result};
 
 /// Samples of all flows that are held back at most; 0.5 KB each.
-pub(super) const MAX_HELD: usize = 16_384;
+pub(super) const MAX_HELD: usize = 65_536;
 
 /// A run of this many samples ends where its distances would take another byte: a run costs about as much as these save.
 const LONG_RUN: usize = 128;

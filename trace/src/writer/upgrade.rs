@@ -15,8 +15,8 @@ use crate::{Error, Result};
 /// Brings a trace of an older version up to date, in the transaction that is under way.
 pub(crate) fn upgrade(db: &Connection, path: &Path, from: i64) -> Result<()> {
     let err = failed(path, "cannot bring this older trace up to date");
-    if from == 4 {
-        return db.execute_batch(&older::from_version_4()).map_err(&err);
+    if from >= 4 {
+        return db.execute_batch(&older::with_samples(from)).map_err(&err);
     }
     db.execute_batch(&older::before_samples(from)).map_err(&err)?;
     let mut next = NextIds::of(db, path)?;
