@@ -19,12 +19,16 @@ use crate::tracks::{Landmarks, Track};
 /// How a capture is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batching {
-    /// When so many packets wait, a batch is made of them; a capture of fewer is joined as a whole.
+    /// When so many packets wait, a batch is made; a capture of fewer is joined as a whole. Of many connections that go on
+    /// up to four times as many wait.
     pub packets: usize,
     /// Of a connection that goes on, at least so many packets of the batches before and after are looked at as well:
     /// what is sent again may be confused with what was sent before.
     pub margin: usize,
 }
+
+/// At most so many times the packets of a batch wait.
+const MOST_WAITING: usize = 4;
 
 impl Default for Batching {
     fn default() -> Batching {
@@ -38,9 +42,21 @@ impl Batching {
         self.margin.max((packets / 16).min(16 * self.margin))
     }
 
+    /// How many packets wait until a batch is made, while so many connections go on: around each stretch of one about
+    /// as many samples as a margin has packets are read along, which a short one is not worth.
+    fn waiting(&self, open: usize) -> usize {
+        let worth = open.saturating_mul(self.margin);
+        worth.clamp(self.packets, MOST_WAITING.saturating_mul(self.packets))
+    }
+
     /// Is a connection worth a cut?
     fn is_long(&self, packets: usize) -> bool {
         packets >= 8 * self.margin
+    }
+
+    /// Packets of a connection that is.
+    fn ripe(&self, of: &Waiting) -> usize {
+        if self.is_long(of.fresh()) { of.fresh() } else { 0 }
     }
 }
 
@@ -113,6 +129,22 @@ struct Waiting {
     reset: bool,
 }
 
+impl Waiting {
+    fn is_over(&self) -> bool {
+        self.reset || self.fins == [true; 2]
+    }
+
+    /// So many of its packets were in no batch yet.
+    fn fresh(&self) -> usize {
+        self.packets.len() - self.context
+    }
+
+    /// Number of the first of these, or of the last packet.
+    fn since(&self) -> u64 {
+        self.packets.get(self.context).map_or(self.number, |(packet, _)| packet.number)
+    }
+}
+
 /// How much of a connection goes into a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Share {
@@ -137,6 +169,12 @@ pub(crate) struct Batcher<'a> {
     free: Vec<usize>,
     /// Packets that wait.
     count: usize,
+    /// Those of connections that have come far enough: where these make a batch, nothing waits for the others.
+    ripe: usize,
+    /// Connections that wait and are not over.
+    open: usize,
+    /// Nothing of the capture is left to be read.
+    read_whole: bool,
     /// Number of the last packet that was there when the batch before was made.
     last_made: u64,
     tracks: HashMap<u32, Track>,
@@ -165,6 +203,9 @@ impl<'a> Batcher<'a> {
             waiting: Vec::new(),
             free: Vec::new(),
             count: 0,
+            ripe: 0,
+            open: 0,
+            read_whole: false,
             last_made: 0,
             tracks: HashMap::new(),
             shown: Vec::new(),
@@ -184,14 +225,17 @@ impl<'a> Batcher<'a> {
             return Ok(None);
         }
         let mut last = self.last_made;
-        while self.count < self.batching.packets {
-            let Some(packet) = self.source.next().transpose()? else {
-                self.done = true;
-                return self.make(Vec::new()).map(Some);
-            };
-            last = packet.number;
-            self.take(packet);
+        let Batching { packets, .. } = self.batching;
+        while !self.read_whole && self.count < self.batching.waiting(self.open) && self.ripe < packets {
+            match self.source.next().transpose()? {
+                Some(packet) => {
+                    last = packet.number;
+                    self.take(packet);
+                }
+                None => self.read_whole = true,
+            }
         }
+        self.done = self.read_whole && self.count < packets;
         let shares = self.shares();
         self.last_made = last;
         self.make(shares).map(Some)
@@ -213,56 +257,61 @@ impl<'a> Batcher<'a> {
                 waiting.len() - 1
             });
             waiting[place] = Some((ends, Waiting::default()));
+            self.open += 1;
             place
         });
         let Some((_, of)) = &mut self.waiting[place] else { return };
+        let (was_over, was_ripe) = (of.is_over(), self.batching.ripe(of));
         of.number = packet.number;
         of.fins[usize::from(from_lower)] |= packet.flags.fin();
         of.reset |= packet.flags.rst();
         if packet.flags.syn() {
             (of.fins, of.reset) = ([false; 2], false);
         }
+        match (was_over, of.is_over()) {
+            (false, true) => self.open -= 1,
+            (true, false) => self.open += 1,
+            _ => {}
+        }
         of.packets.push((packet, owners));
         self.count += 1;
+        self.ripe = self.ripe - was_ripe + self.batching.ripe(of);
     }
 
-    /// Which connections go into the next batch: those that are over, and those that have come far enough. If these are
-    /// few, the longest of the others, and at last those that have waited longest.
+    /// Which connections go into the next batch: those that are over, and those that have come far enough, until it is
+    /// full. If these are few, or the capture has no more, those that have waited longest as well.
     fn shares(&self) -> Vec<(usize, Share)> {
-        let mut shares = Vec::new();
+        let mut ready = Vec::new();
         let mut others = Vec::new();
-        let mut freed = 0;
         for (place, of) in self.waiting.iter().enumerate() {
             let Some((_, of)) = of else { continue };
-            let fresh = of.packets.len() - of.context;
-            let is_over = (of.reset || of.fins == [true; 2]) && of.number <= self.last_made;
-            if is_over {
-                shares.push((place, Share::All));
-                freed += of.packets.len();
-            } else if self.batching.is_long(fresh) {
-                shares.push((place, Share::Most));
-                freed += fresh;
+            let all = (of.since(), place, Share::All, of.packets.len());
+            if self.done || of.is_over() && of.number <= self.last_made {
+                ready.push(all);
+            } else if self.batching.is_long(of.fresh()) {
+                ready.push((of.since(), place, Share::Most, of.fresh()));
             } else {
-                others.push((of.number, of.packets.len(), place));
+                others.push(all);
             }
         }
-        others.sort_unstable();
-        for (_, packets, place) in others {
-            if freed >= self.batching.packets / 2 {
-                break;
+        let mut shares = Vec::new();
+        let mut freed = 0;
+        for (mut of_kind, enough) in [(ready, self.batching.packets), (others, self.batching.packets / 2)] {
+            of_kind.sort_unstable_by_key(|&(since, place, ..)| (since, place));
+            for (_, place, share, packets) in of_kind {
+                if freed >= enough {
+                    break;
+                }
+                shares.push((place, share));
+                freed += packets;
             }
-            shares.push((place, Share::All));
-            freed += packets;
         }
         shares
     }
 
-    /// A batch of these; at the end of the capture, of all.
+    /// A batch of these.
     fn make(&mut self, mut shares: Vec<(usize, Share)>) -> Result<Batch, Error> {
         let begins = !std::mem::replace(&mut self.begun, true);
-        if self.done {
-            shares = (0..self.waiting.len()).map(|place| (place, Share::All)).collect();
-        }
         // by their first packets: what is in a batch, and in which order, follows from the capture
         shares.sort_by_key(|&(place, _)| {
             self.waiting[place].as_ref().and_then(|(_, of)| of.packets.first()).map(|p| p.0.number)
@@ -282,6 +331,7 @@ impl<'a> Batcher<'a> {
         for (place, share) in shares {
             let Some((ends, mut of)) = self.waiting[place].take() else { continue };
             let (own, kept_from) = self.parts(&of, share);
+            self.ripe -= self.batching.ripe(&of);
             batch.packets.extend(of.packets.iter().map(|(packet, _)| packet));
             batch.owners.extend(of.packets.iter().map(|(_, owners)| owners));
             batch.own.extend((0..of.packets.len()).map(|i| own.contains(&i)));
@@ -293,10 +343,12 @@ impl<'a> Batcher<'a> {
                 Share::All => {
                     self.places.remove(&ends);
                     self.free.push(place);
+                    self.open -= usize::from(!of.is_over());
                 }
                 Share::Most => {
                     of.packets.drain(..kept_from);
                     of.context = own.end - kept_from;
+                    self.ripe += self.batching.ripe(&of);
                     self.waiting[place] = Some((ends, of));
                 }
             }

@@ -14,7 +14,7 @@ use crate::rebuild::{Edges, edges_of};
 use crate::reconstruct::SAME_HOST_NS;
 use crate::scoreboard::Scoreboard;
 use crate::segments::Segments;
-use crate::seq::{Position, nearest};
+use crate::seq::{MOST_WINDOW, Position, nearest};
 use crate::sightings::{FlowPacket, space};
 use crate::times::times;
 use crate::turns::Turns;
@@ -134,10 +134,11 @@ pub(crate) fn places(
     let answered = Answered::new(&places, packets, found, echoes);
     for place in places.iter_mut().filter(|place| packets[place.packet].is_out) {
         let p = &all[packets[place.packet].index as usize];
-        let start = nearest(p.seq, edges[place.slot.clamp(1, edges.len()) - 1].nxt);
+        let near = edges[place.slot.clamp(1, edges.len()) - 1];
+        let start = nearest(p.seq, near.nxt);
         // what was new then has been placed by the numbers
         if !rising.is_new(place.slot, start) {
-            place.slot = answered.slot(place.slot, echoes.stamp(place.packet));
+            place.slot = answered.slot(place.slot, echoes.stamp(place.packet)).min(rising.last_sent(p, start, near));
         }
     }
     places.sort_by_key(|p| (p.slot, p.at_ns, p.packet));
@@ -321,8 +322,10 @@ impl Rising {
         let mut lowest = values.partition_point(|&v| v < position + takes);
         if !is_out {
             if lowest == values.len() {
-                // no sample knows of it: what was never sent cannot be acknowledged
-                lowest = slot.min(lowest);
+                // no sample knows of it: what was never sent cannot be acknowledged, what was sent was sent before
+                let sent = self.nxt.partition_point(|&v| v < position);
+                let was_sent = sent < self.nxt.len() || seen.end.is_some_and(|end| end >= position);
+                lowest = if was_sent { sent } else { slot.min(lowest) };
             } else if slot <= lowest && self.is_merged(lowest, p.ack) {
                 return lowest - 1;
             }
@@ -330,7 +333,8 @@ impl Rising {
         // and what goes beyond came after, unless this was sent again or came late
         let highest = values.partition_point(|&v| v <= position);
         let late = is_out && seen.queue_known && self.at.get(highest).is_some_and(|&a| at_ns - a > ROUGHLY_NS);
-        if is_old || late { slot.max(lowest) } else { slot.clamp(lowest, highest) }
+        let slot = if is_old || late { slot.max(lowest) } else { slot.clamp(lowest, highest) };
+        if is_out { slot.min(self.last_sent(p, position, near)) } else { slot }
     }
 }
 
@@ -358,6 +362,15 @@ impl Rising {
     pub(crate) fn first_acknowledged(&self, position: Position, ack: u32) -> usize {
         let knows = self.not_acknowledged(position);
         if knows < self.una.len() && self.is_merged(knows, ack) { knows - 1 } else { knows }
+    }
+
+    /// Before which sample at the latest a packet was sent that begins there: what has been acknowledged is not sent
+    /// again (`tcp_retransmit_skb`). What seems to be older than a window is newer, where a lap's samples are missing.
+    fn last_sent(&self, p: &Packet, start: Position, near: Edges) -> usize {
+        if space(p.len, p.flags.0) == 0 || near.una - start > MOST_WINDOW {
+            return usize::MAX;
+        }
+        self.first_acknowledged(start + 1, p.seq)
     }
 
     /// Is the sample before the first one that knows of an ACK about to acknowledge more? Then the ACK was merged into

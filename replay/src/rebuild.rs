@@ -17,7 +17,7 @@ use crate::packet::Packet;
 use crate::pieces;
 use crate::scoreboard::Scoreboard;
 use crate::segments::Segments;
-use crate::seq::{Position, nearest};
+use crate::seq::{MOST_WINDOW, Position, nearest};
 use crate::sightings::{FlowPacket, space};
 
 /// What is known at a packet.
@@ -86,11 +86,9 @@ pub(crate) fn rebuild(
             let packet = packets[place.packet];
             let p = &all[packet.index as usize];
             known[place.packet].at_ns = Some(place.at_ns);
-            if packet.is_out {
-                replay.stands_at(p, limit);
-            }
+            replay.stands_at(p, packet.is_out, limit);
             if let Some(last) = slot.checked_sub(1) {
-                let at = replay.echoed(&echoes, place.packet, packet.is_out, edges[last], limit);
+                let at = replay.echoed(&echoes, place.packet, p, packet.is_out, edges[last], limit);
                 let next = flow.sampled == Sampled::Received && packet.is_out && slot < samples.len();
                 let sample = if next { slot } else { last };
                 known[place.packet] = Known { at_ns: Some(place.at_ns), ..replay.known(sample, at) };
@@ -194,25 +192,42 @@ impl Replay<'_> {
     }
 
     /// The edges at a packet, within what timestamps and the samples on both sides leave open.
-    fn echoed(&self, echoes: &Echoes, packet: usize, is_out: bool, last: Edges, limit: Edges) -> Edges {
+    fn echoed(&self, echoes: &Echoes, packet: usize, p: &Packet, is_out: bool, last: Edges, limit: Edges) -> Edges {
         match is_out {
             // where packets are missing from the capture, one edge may be known to be beyond the other's place
             true => {
-                let una = within(self.at.una, echoes.una_at(packet), last.una, limit.una);
+                let mut una = within(self.at.una, echoes.una_at(packet), last.una, limit.una);
+                if space(p.len, p.flags.0) > 0 {
+                    // what has been acknowledged is not sent again, whatever ACK passed the tap before
+                    una = una.min(nearest(p.seq, self.at.nxt)).max(last.una);
+                }
                 Edges { una, nxt: self.at.nxt.max(una) }
             }
             false => {
                 let nxt = within(self.at.nxt, echoes.nxt_at(packet), last.nxt, limit.nxt);
-                Edges { nxt: nxt.max(self.at.una), ..self.at }
+                Edges { nxt: nxt.max(self.at.una).max(self.sent_for(p, limit)), ..self.at }
             }
         }
     }
 
-    /// An acknowledgment without data has the number of what is sent next, unless it probes the peer.
-    fn stands_at(&mut self, p: &Packet, limit: Edges) {
-        if !p.flags.rst() && space(p.len, p.flags.0) == 0 {
-            self.sent(p.seq, 0, limit);
+    /// Nothing that is sent begins beyond `snd_nxt`, and nothing beyond it is acknowledged: what was sent before may be
+    /// missing from the samples and from the capture.
+    fn stands_at(&mut self, p: &Packet, is_out: bool, limit: Edges) {
+        if p.flags.rst() {
+            return;
         }
+        if is_out {
+            self.sent(p.seq, 0, limit);
+        } else {
+            self.is_sent(self.sent_for(p, limit), limit);
+        }
+    }
+
+    /// What must have been sent before a packet was received: what it acknowledges, unless the next sample knows that it
+    /// was not (RFC 9293 §3.10.7.4).
+    fn sent_for(&self, p: &Packet, limit: Edges) -> Position {
+        let ack = nearest(p.ack, self.at.una);
+        if p.flags.ack() && !p.flags.rst() && ack <= limit.nxt { ack } else { Position::MIN }
     }
 
     /// What the segment of a sample does, up to what the next sample knows.
@@ -241,8 +256,17 @@ impl Replay<'_> {
     }
 
     fn sent(&mut self, seq: u32, space: i64, limit: Edges) {
-        let end = nearest(seq, self.at.nxt) + space;
+        self.is_sent(nearest(seq, self.at.nxt) + space, limit);
+    }
+
+    /// All up to here has been sent: no more than a window of it without acknowledgment.
+    fn is_sent(&mut self, end: Position, limit: Edges) {
         self.at.nxt = self.at.nxt.max(end.min(limit.nxt));
+        let una = (self.at.nxt - MOST_WINDOW).min(limit.una);
+        if una > self.at.una {
+            self.at.una = una;
+            self.board.acknowledge(una);
+        }
     }
 
     fn acknowledged(&mut self, ack: u32, limit: Edges) {

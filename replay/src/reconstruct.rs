@@ -5,7 +5,7 @@
 
 use tcpprobe_trace::join::{Match, PacketRow, Reason};
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
-use tcpprobe_trace::sample::{Kind, Sampled};
+use tcpprobe_trace::sample::{Kind, Phase, Sampled};
 
 use crate::clocks::{Clocks, Delay};
 use crate::copies;
@@ -44,6 +44,25 @@ pub(crate) struct Matched {
     pub(crate) found: Vec<Found>,
     holes_before: Vec<u32>,
     copies: bool,
+}
+
+impl Matched {
+    /// Among the samples that have packets, was an ACK sampled that has none?
+    pub(crate) fn lacks_acks(&self, packets: &[FlowPacket]) -> bool {
+        let is_ack = |s: &SampleRow| s.kind == Kind::Ack && s.phase == Phase::Before && s.has_segment;
+        let (mut first, mut end) = (usize::MAX, 0);
+        // what comes late in the capture is not counted, and looks as if it were not there: that does no harm
+        let (mut next, mut there) = (0, 0);
+        for (packet, f) in packets.iter().zip(&self.found) {
+            let Some(s) = f.sample().map(|s| s as usize) else { continue };
+            (first, end) = (first.min(s), end.max(s + 1));
+            if !packet.is_out && s >= next && is_ack(&self.samples[s]) {
+                next = s + 1;
+                there += 1;
+            }
+        }
+        self.samples.get(first..end).is_some_and(|among| among.iter().filter(|s| is_ack(s)).count() > there)
+    }
 }
 
 /// Finds the samples of a flow's packets. `copies`: does the capture show packets more than once?
@@ -114,7 +133,9 @@ impl Matched {
             let (p, Some(s)) = (&all[packet.index as usize], f.sample()) else { continue };
             let sample = &self.samples[s as usize];
             let stamped = p.tsval.is_some() && p.tsval == sample.tsval;
-            let counted = p.ip_id.is_some_and(|id| id != 0) && sample.ip_id.is_some();
+            // a piece, or a packet that was merged into the sampled one, has one of the next identifications
+            let counted = p.ip_id.filter(|&id| id != 0).zip(sample.ip_id).map(|(p, s)| p.wrapping_sub(s));
+            let counted = counted.is_some_and(|count| count <= MOST_MERGED);
             if stamped || counted {
                 continue;
             }

@@ -4,6 +4,9 @@
 
 use std::ops::{Add, Sub};
 
+/// The largest window, bytes (RFC 7323 §2.3): no more is outstanding at once.
+pub(crate) const MOST_WINDOW: i64 = 1 << 30;
+
 /// Position in a direction's byte stream: a sequence number with the wraps counted. Unlike the 32 bits of the wire two
 /// positions can be compared, and their difference is a number of bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,9 +18,12 @@ impl Position {
     /// Behind all others.
     pub const MAX: Position = Position(i64::MAX);
 
+    /// Where a stream whose first number is 0 begins.
+    pub const BEGIN: Position = Position(1 << 40);
+
     /// Of the first number that is seen of a direction; it leaves room for numbers before it.
     pub fn first(seq: u32) -> Position {
-        Position((1 << 40) + i64::from(seq))
+        Position(Position::BEGIN.0 + i64::from(seq))
     }
 
     /// The number on the wire.

@@ -7,7 +7,7 @@ use tcpprobe_trace::sample::{Kind, Phase};
 
 use crate::matching::Sighting;
 use crate::packet::{Packet, TcpFlags};
-use crate::seq::{Position, Unwrapper, nearest};
+use crate::seq::{MOST_WINDOW, Position, Unwrapper, distance, nearest};
 
 /// A packet of a flow: its position among all packets of the capture, and whether the flow's socket sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,9 +65,11 @@ pub(crate) fn serves(samples: &[SampleRow], i: usize, is_out: bool) -> bool {
         // the kernel's word after a retransmission: its transmit sample is another one
         (Kind::Send | Kind::Retransmit, _) => false,
         // one segment, two samples: the one from before it was processed is taken
-        (Kind::Ack, Phase::After) => !samples[..i].iter().rev().find(|b| b.kind == Kind::Ack).is_some_and(|b| {
-            b.phase == Phase::Before && (b.seq, b.len, b.ack, b.flags) == (s.seq, s.len, s.ack, s.flags)
-        }),
+        (Kind::Ack, Phase::After) => match samples[..i].iter().rev().find(|b| b.kind == Kind::Ack) {
+            Some(b) => b.phase != Phase::Before || (b.seq, b.len, b.ack, b.flags) != (s.seq, s.len, s.ack, s.flags),
+            // of a batch the first samples are not there
+            None => samples[0].serial == 1,
+        },
         // a change of state names a segment where one made it (the SYN-ACK), which may have a sample of its own
         (Kind::State, _) => !i.checked_sub(1).is_some_and(|b| {
             let b = &samples[b];
@@ -134,8 +136,8 @@ fn sightings_of_samples(samples: &[SampleRow], of: &[u32]) -> Vec<Sighting> {
         .collect()
 }
 
-/// Beyond the widest window (RFC 7323 §2.3).
-const FAR: i64 = 1 << 30;
+/// Stamps that are no farther off, in ticks, are of one counter: others may have been rewritten on the way.
+const NEAR_STAMP: u32 = 1 << 16;
 
 fn sightings_of_packets(
     all: &[Packet],
@@ -145,21 +147,26 @@ fn sightings_of_packets(
     of_samples: &[u32],
     sampled: &[Sighting],
 ) -> Vec<Sighting> {
-    // a capture may begin gigabytes after the samples: the first packet is looked for where samples were at its time
+    // a capture may begin gigabytes after the samples: the first packet is looked for where samples have its stamp, which
+    // no clock that is set changes, or were at its time
     let mut unwrapper: Option<Unwrapper> = None;
     let begin = |p: &Packet| {
-        let near = match p.ts_ns {
-            Some(t) => of_samples.iter().zip(sampled).min_by_key(|(i, _)| samples[**i as usize].ts_ns.abs_diff(t)),
-            None => of_samples.iter().zip(sampled).next(),
+        let each = || of_samples.iter().zip(sampled);
+        let off = |s: &Sighting| Some(distance(p.tsval?, s.tsval?)).filter(|&off| off <= NEAR_STAMP);
+        let by_stamp = each().filter_map(|(_, s)| Some((off(s)?, s))).min_by_key(|(off, _)| *off);
+        let by_time = || match p.ts_ns {
+            Some(t) => each().min_by_key(|(i, _)| samples[**i as usize].ts_ns.abs_diff(t)),
+            None => each().next(),
         };
-        near.map_or_else(|| Unwrapper::begin(p.seq), |(_, s)| Unwrapper::near(s.start))
+        let near = by_stamp.map(|(_, s)| s).or_else(|| by_time().map(|(_, s)| s));
+        near.map_or_else(|| Unwrapper::begin(p.seq), |s| Unwrapper::near(s.start))
     };
     of.iter()
         .map(|&i| {
             let p = &all[packets[i as usize].index as usize];
             let mut from = *unwrapper.get_or_insert_with(|| begin(p));
             let mut start = from.unwrap(p.seq);
-            if unwrapper.is_some_and(|u| (start - u.position()).abs() > FAR) {
+            if unwrapper.is_some_and(|u| (start - u.position()).abs() > MOST_WINDOW) {
                 // no window is as wide: packets are missing here, and the samples of that time tell how many
                 from = begin(p);
                 start = from.unwrap(p.seq);

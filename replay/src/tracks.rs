@@ -7,13 +7,15 @@ use tcpprobe_trace::reader::{FlowRow, SampleRow, TraceReader};
 
 use crate::hash::{HashMap, HashMapExt as _};
 use crate::packet::{Packet, TcpFlags};
-use crate::seq::{Position, distance, nearest};
+use crate::seq::{MOST_WINDOW, Position, distance, nearest};
 use crate::sightings::space;
 
-/// No window is as wide (RFC 7323 §2.3): what is farther off is another connection's, or comes after a gap.
-const FAR: u32 = 1 << 30;
-/// Samples of so many bytes before and after a stretch's packets, and of twice what was in flight, are read along.
+/// Samples of so many bytes before and after a stretch's packets, and of twice what was in flight or what is acknowledged
+/// so late, are read along.
 const LEAST_SLACK: i64 = 1 << 17;
+/// Stamps that are no farther off, in ticks, are of one counter: others may have been rewritten on the way. From one
+/// landmark to the next takes a while.
+const NEAR_STAMP: u32 = 1 << 22;
 
 /// A connection's own numbers and its peer's, as far as its packets have shown them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +25,25 @@ pub(crate) struct Track {
 }
 
 impl Track {
+    /// Of a flow of which nothing is known.
+    const BEGIN: Track = Track { own: Position::BEGIN, peer: Position::BEGIN };
+
     /// Own and peer's numbers together.
     fn progress(self) -> i64 {
         (self.own - Position::default()).saturating_add(self.peer - Position::default())
+    }
+
+    /// So many bytes back in both directions.
+    fn back(self, bytes: i64) -> Track {
+        Track { own: self.own - bytes, peer: self.peer - bytes }
+    }
+
+    /// How many bytes what a packet acknowledges is behind what the capture has shown: where data is sent, that much is
+    /// on its way.
+    pub(crate) fn behind(self, p: &Packet, is_out: bool) -> i64 {
+        let shown = if is_out { self.peer } else { self.own };
+        let behind = shown - nearest(p.ack, shown);
+        if p.flags.ack() && !p.flags.rst() && behind <= MOST_WINDOW { behind } else { 0 }
     }
 
     /// Goes on with a packet. `at_its_time` is where the samples of that time are.
@@ -36,7 +54,9 @@ impl Track {
         let end = p.seq.wrapping_add(space(p.len, p.flags.0) as u32);
         let ack = p.flags.ack().then_some(p.ack);
         let (own, peer) = if is_out { (Some(end), ack) } else { (ack, Some(end)) };
-        let is_far = |at: Position, number: Option<u32>| number.is_some_and(|n| distance(n, at.seq()) > FAR);
+        // another connection's, or behind a gap
+        let is_far =
+            |at: Position, number: Option<u32>| number.is_some_and(|n| i64::from(distance(n, at.seq())) > MOST_WINDOW);
         let at = match *track {
             Some(at) if !is_far(at.own, own) && !is_far(at.peer, peer) => at,
             _ => at_its_time(),
@@ -57,6 +77,8 @@ struct Mark {
     id: i64,
     ts_ns: i64,
     at: Track,
+    /// The stamps of what the flow received, and of what it sent, there or as near as is known.
+    stamps: [Option<u32>; 2],
 }
 
 /// Of each flow some of its samples.
@@ -86,35 +108,25 @@ impl Landmarks {
             }
         })?;
         by_flow.retain(|_, marks| !marks.disordered && !marks.marks.is_empty());
+        by_flow.values_mut().for_each(Marks::begin_with_stamps);
         Ok(Landmarks { by_flow })
     }
 
     /// Goes on with a packet of a flow. Of one that has no landmarks all samples are few, and it has no track.
     pub(crate) fn follow(&self, track: &mut Option<Track>, flow: u32, p: &Packet, is_out: bool) {
-        if track.is_some() || self.by_flow.contains_key(&flow) {
-            Track::follow(track, p, is_out, || self.at(flow, p.ts_ns));
+        let Some(marks) = self.by_flow.get(&flow) else { return };
+        match track {
+            // once for a flow, as it looks at all of its landmarks
+            None => Track::follow(track, p, is_out, || marks.at_numbers(p, is_out)),
+            Some(_) => Track::follow(track, p, is_out, || marks.at_time(p.ts_ns)),
         }
     }
 
-    /// Where a flow was at a time, as far as clocks tell.
-    fn at(&self, flow: u32, ts_ns: Option<i64>) -> Track {
-        let marks = self.by_flow.get(&flow).map_or(&[][..], |m| &m.marks);
-        let near = match ts_ns {
-            Some(t) => {
-                let after = marks.partition_point(|m| m.ts_ns < t);
-                let around = [after.checked_sub(1), Some(after)].into_iter().flatten().filter_map(|i| marks.get(i));
-                around.min_by_key(|m| m.ts_ns.abs_diff(t))
-            }
-            None => marks.first(),
-        };
-        near.map_or(Track { own: Position::first(0), peer: Position::first(0) }, |m| m.at)
-    }
-
-    /// The ids of the first and the last sample that packets from one place of a flow to another need; as far as there
-    /// are any, where it has no landmarks on that side.
-    pub(crate) fn between(&self, flow: u32, from: Track, to: Track) -> (i64, i64) {
-        let Some(Marks { marks, most_in_flight, .. }) = self.by_flow.get(&flow) else { return (i64::MIN, i64::MAX) };
-        let slack = most_in_flight.saturating_mul(2).saturating_add(LEAST_SLACK);
+    /// The ids of the first and the last sample that packets from one place of a flow to another need, the farthest of
+    /// which is so many bytes behind; as far as there are any, where it has no landmarks on that side.
+    pub(crate) fn between(&self, flow: u32, from: Track, to: Track, behind: i64) -> (i64, i64) {
+        let Some(of_flow) = self.by_flow.get(&flow) else { return (i64::MIN, i64::MAX) };
+        let (marks, slack) = (&of_flow.marks, of_flow.slack().max(behind.saturating_add(LEAST_SLACK)));
         let (from, to) = (from.progress().saturating_sub(slack), to.progress().saturating_add(slack));
         let first = marks.partition_point(|m| m.at.progress() < from);
         let last = marks.partition_point(|m| m.at.progress() <= to);
@@ -129,6 +141,64 @@ impl Landmarks {
 }
 
 impl Marks {
+    /// Where the flow was at a time, as far as clocks tell.
+    fn at_time(&self, ts_ns: Option<i64>) -> Track {
+        let near = match ts_ns {
+            Some(t) => {
+                let after = self.marks.partition_point(|m| m.ts_ns < t);
+                let around = [after.checked_sub(1), Some(after)].into_iter().flatten();
+                around.filter_map(|i| self.marks.get(i)).min_by_key(|m| m.ts_ns.abs_diff(t))
+            }
+            None => self.marks.first(),
+        };
+        near.map_or(Track::BEGIN, |m| m.at)
+    }
+
+    /// Where it was at a packet, by the numbers: in a long connection these come again after each lap. Of several laps
+    /// that with the nearest stamp, which the kernel counts by no clock that can be set; without stamps by time.
+    fn at_numbers(&self, p: &Packet, is_out: bool) -> Track {
+        if p.flags.syn() {
+            return self.marks.first().map_or(Track::BEGIN, |m| m.at);
+        }
+        let ack = p.flags.ack().then_some(p.ack);
+        let (own, peer) = if is_out { (Some(p.seq), ack) } else { (ack, Some(p.seq)) };
+        let pairs = || self.marks.iter().zip(self.marks.iter().skip(1));
+        // before the first landmark and behind the last one there may be as much as between two others
+        let widest = pairs().map(|(m, next)| next.at.progress() - m.at.progress()).max().unwrap_or(0);
+        let (slack, widest) = (self.slack().min(MOST_WINDOW), widest.min(MOST_WINDOW));
+        let (first, last) = (self.marks.first(), self.marks.last());
+        let before = first.map(|m| (m, m.at.back(slack + widest), m.at));
+        let behind = last.map(|m| (m, m.at.back(slack), m.at.back(-slack - widest)));
+        let between = pairs().map(|(m, next)| (m, m.at.back(slack), next.at.back(-slack)));
+        let is_in = |number: Option<u32>, from: Position, to: Position| {
+            number.is_none_or(|n| i64::from(n.wrapping_sub(from.seq())) <= to - from)
+        };
+        let near = before
+            .into_iter()
+            .chain(between)
+            .chain(behind)
+            .filter(|(_, from, to)| is_in(own, from.own, to.own) && is_in(peer, from.peer, to.peer));
+        let near: Vec<&Mark> = near.map(|(m, ..)| m).collect();
+        let off = |m: &Mark| Some(distance(p.tsval?, m.stamps[usize::from(is_out)]?)).filter(|&off| off <= NEAR_STAMP);
+        let by_stamp = near.iter().filter_map(|m| Some((off(m)?, m))).min_by_key(|(off, _)| *off);
+        let by_time = || near.iter().min_by_key(|m| p.ts_ns.map_or(0, |t| m.ts_ns.abs_diff(t)));
+        by_stamp.map(|(_, m)| m).or_else(by_time).map_or_else(|| self.at_time(p.ts_ns), |m| m.at)
+    }
+
+    /// What precedes the first stamp of a direction has that one.
+    fn begin_with_stamps(&mut self) {
+        let mut next = [None; 2];
+        for mark in self.marks.iter_mut().rev() {
+            next = [0, 1].map(|i| mark.stamps[i].or(next[i]));
+            mark.stamps = next;
+        }
+    }
+
+    /// So many bytes a packet may be from the samples that it needs.
+    fn slack(&self) -> i64 {
+        self.most_in_flight.saturating_mul(2).saturating_add(LEAST_SLACK)
+    }
+
     fn add(&mut self, s: &SampleRow) {
         self.disordered |= s.serial <= self.last_serial;
         self.last_serial = s.serial;
@@ -156,6 +226,10 @@ impl Marks {
         if let Some((nxt, una)) = s.snd_nxt.zip(s.snd_una) {
             self.most_in_flight = self.most_in_flight.max(i64::from(nxt.wrapping_sub(una)));
         }
-        self.marks.push(Mark { id: s.id, ts_ns: s.ts_ns, at });
+        let mut stamps = self.marks.last().map_or([None; 2], |m| m.stamps);
+        if let Some(stamp) = s.tsval.filter(|&stamp| stamp != 0) {
+            stamps[usize::from(s.kind.is_out())] = Some(stamp);
+        }
+        self.marks.push(Mark { id: s.id, ts_ns: s.ts_ns, at, stamps });
     }
 }

@@ -85,13 +85,15 @@ impl Places<'_> {
     /// The ids of the first and the last sample of a flow that these packets need.
     fn between(&self, flow: u32, all: &[Packet], packets: &[FlowPacket]) -> (i64, i64) {
         let mut from = self.tracks.get(&flow).copied();
-        let mut to = from;
+        let (mut to, mut behind) = (from, 0);
         for packet in packets {
-            self.landmarks.follow(&mut to, flow, &all[packet.index as usize], packet.is_out);
+            let p = &all[packet.index as usize];
+            self.landmarks.follow(&mut to, flow, p, packet.is_out);
+            behind = to.map_or(0, |to| to.behind(p, packet.is_out)).max(behind);
             from = from.or(to);
         }
         match from.zip(to) {
-            Some((from, to)) => self.landmarks.between(flow, from, to),
+            Some((from, to)) => self.landmarks.between(flow, from, to, behind),
             None => EVERY,
         }
     }
@@ -141,12 +143,15 @@ impl Matching<'_> {
                 let asked = part.ids;
                 let samples = Samples { rows, begins: asked.0 == i64::MIN, ends: asked.1 == i64::MAX };
                 let mut matched = match_flow(self.row(flow), samples, all, &packets, self.copies);
+                if part.sacked == Sacked::No && matched.lacks_acks(&packets) {
+                    self.count_sacked(part, &mut matched.samples)?;
+                }
                 let (own, found) = incarnations::own(&matched.samples, all, &packets, &matched.found);
                 let (packets, found) = (own.into_owned(), found.into_owned());
                 matched.found = found;
-                View { flow, packets, matched, shifts, asked }
+                Ok(View { flow, packets, matched, shifts, asked })
             });
-            Ok(views.filter(|v| !v.packets.is_empty()).collect::<Vec<_>>())
+            views.filter(|v| v.as_ref().map_or(true, |v| !v.packets.is_empty())).collect()
         });
         let groups: tcpprobe_trace::Result<Vec<Vec<View>>> = groups.collect();
         Ok(groups?.into_iter().flatten().collect())
@@ -164,6 +169,17 @@ impl Matching<'_> {
         };
         let ids = self.places.map_or(EVERY, |places| places.between(flow, all, packets));
         Part { flow: self.row(flow), ids, sacked }
+    }
+
+    /// Reads how much was selectively acknowledged, of samples that were read without: an ACK that the capture does not
+    /// have may have said so.
+    fn count_sacked(&self, part: Part<'_>, samples: &mut [SampleRow]) -> tcpprobe_trace::Result<()> {
+        let counted = self.readers.read(|reader| reader.samples_of(&[Part { sacked: Sacked::Count, ..part }]))?;
+        for (sample, counted) in samples.iter_mut().zip(counted.into_iter().flatten()) {
+            debug_assert_eq!(sample.id, counted.id);
+            (sample.sacked_out, sample.mss) = (counted.sacked_out, counted.mss);
+        }
+        Ok(())
     }
 
     fn row(&self, flow: u32) -> &FlowRow {

@@ -1,6 +1,6 @@
 """The state that users read."""
 
-from ranges import seq_diff
+from ranges import ACK, RST, seq_diff
 
 
 def check_states(check):
@@ -35,3 +35,9 @@ def check_states(check):
             if row["match"] in ("exact", "within") and sample is not None and sample["kind"] == "retransmit" \
                     and seq_diff((row["seq"] + row["len"]), row["snd_nxt"]) > 0:
                 check.wrong(row["number"], f"a retransmission ends beyond snd_nxt {row['snd_nxt']}")
+        if row["match"] == "carried" and row["snd_nxt"] is not None and not row["flags"] & RST:
+            # which sample is the last one before it may be open; that nothing is sent or acknowledged beyond it is not
+            if row["dir"] == "out" and seq_diff(row["seq"], row["snd_nxt"]) > 0:
+                check.wrong(row["number"], f"carried: begins at {row['seq']}, beyond snd_nxt {row['snd_nxt']}")
+            if row["dir"] == "in" and row["flags"] & ACK and seq_diff(row["ack"], row["snd_nxt"]) > 0:
+                check.wrong(row["number"], f"carried: acknowledges {row['ack']}, beyond snd_nxt {row['snd_nxt']}")

@@ -3,12 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tcpprobe_fixtures::bulk::{Bulk, Written, write};
+use tcpprobe_fixtures::scenario::Scenario;
+use tcpprobe_replay::join::{Batching, join, join_in_parts};
 use tcpprobe_tests::tools;
+use tcpprobe_trace::join::{Match, PacketRow};
 
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -87,6 +91,126 @@ fn a_second_join_takes_the_place_of_the_first() {
 #[test]
 fn one_connection_is_joined_whole() {
     is_joined_whole(&Bulk { flows: 1, window: 500, ..BULK });
+}
+
+/// Around each stretch of a connection samples are read along: of many connections at a time each waits for one that is
+/// worth that, and what comes of it at once stays small.
+#[test]
+fn of_many_connections_no_few_packets_are_joined_by_themselves() {
+    let (folder, written) = recorded(&Bulk { packets: 40_000, flows: 200, ..BULK });
+    let (trace, capture) = (folder.path().join("trace.db"), folder.path().join("trace.pcap"));
+    let batching = Batching { packets: 1_000, margin: 10 };
+    let (mut rows, mut stretches, mut numbers) = (0, 0, BTreeSet::new());
+    join_in_parts(&trace, &capture, batching, |part| {
+        let flows: BTreeSet<i64> = part.packets.iter().map(|row| row.flow_id).collect();
+        assert!(part.packets.len() < 2 * batching.packets, "{} rows at once", part.packets.len());
+        assert!(part.packets.iter().all(|row| row.matched == Match::Exact));
+        (rows, stretches) = (rows + part.packets.len(), stretches + flows.len());
+        numbers.extend(part.packets.iter().map(|row| row.number));
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!((rows as u64, numbers.len() as u64), (written.packets, written.packets));
+    assert!(rows >= batching.margin * stretches, "{rows} packets in {stretches} stretches");
+}
+
+/// One connection with nearly all packets, after one packet each of many that stay open: for these it does not wait.
+#[test]
+fn idle_connections_do_not_make_the_others_wait() {
+    const IDLE: u16 = 300;
+    const PCAP_HEADER: usize = 24;
+    const RECORD_HEADER: usize = 16;
+    const SOURCE_PORT: usize = RECORD_HEADER + 14 + 20;
+    let (folder, written) = recorded(&Bulk { packets: 20_000, flows: 1, ..BULK });
+    let (trace, capture) = (folder.path().join("trace.db"), folder.path().join("trace.pcap"));
+    let bytes = std::fs::read(&capture).unwrap();
+    let (header, records) = bytes.split_at(PCAP_HEADER);
+    let length = u32::from_le_bytes(records[8..12].try_into().unwrap()) as usize;
+    let mut with_idle = header.to_vec();
+    for port in 1..=IDLE {
+        let mut record = records[..RECORD_HEADER + length].to_vec();
+        record[SOURCE_PORT..SOURCE_PORT + 2].copy_from_slice(&port.to_be_bytes());
+        with_idle.extend(record);
+    }
+    with_idle.extend(records);
+    std::fs::write(&capture, with_idle).unwrap();
+
+    let batching = Batching { packets: 1_000, margin: 10 };
+    let mut rows = 0;
+    let joined = join_in_parts(&trace, &capture, batching, |part| {
+        assert!(part.packets.len() < 2 * batching.packets, "{} rows at once", part.packets.len());
+        rows += part.packets.len() as u64;
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!((rows, joined.capture.joined), (written.packets, written.packets));
+    assert_eq!(joined.capture.packets, written.packets + u64::from(IDLE));
+}
+
+/// The rows of a scenario's packets, joined as a capture that is too large to be joined at once.
+fn joined_in_batches(settings: &str, samples: &str, packets: &str) -> Vec<PacketRow> {
+    let text = format!(
+        "title = ''\nwhy = ''\n{settings}\nflows = 'a  10.0.0.1:40000 > 10.0.0.2:80  isn=1000/90000'\n\
+         samples = '''\n{samples}'''\npackets = '''\n{packets}'''\n"
+    );
+    let scenario = Scenario::parse(&text).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (trace, capture) = (folder.path().join("trace.db"), folder.path().join("trace.pcap"));
+    scenario.write_trace(&trace).unwrap();
+    scenario.write_capture(&capture).unwrap();
+    join(&trace, &capture, Batching { packets: 1_000, margin: 10 }).unwrap().packets
+}
+
+/// A recording of who receives, and a capture of who sends: the ACKs there are a whole window behind the data, of which
+/// the recording's own numbers say nothing.
+#[test]
+fn acks_a_window_behind_the_data_have_their_samples() {
+    const SEGMENTS: u32 = 6_000;
+    const PATH_US: u32 = 50_000;
+    let ms = |us: u32| format!("{}.{:03}", us / 1000, us % 1000);
+    let (mut samples, mut packets) = (String::new(), Vec::new());
+    for k in 0..SEGMENTS {
+        let (first, end, us) = (1 + k * 1448, 1 + (k + 1) * 1448, 200_000 + k * 100);
+        let data = format!("{first}:{end}  .  ack=1  ts={}", 7_000 + us / 1000);
+        let ack = format!("1  .  ack={end}  ts={}", 900 + us / 1000);
+        let (a, b, sent_us) = (2 * k + 1, 2 * k + 2, us + 5);
+        samples += &format!("a{a}  {}  ack  {data}\na{b}  {}  send  {ack}\n", ms(us), ms(sent_us));
+        packets.push((us - PATH_US, format!("a<  {data}  => exact a{a}")));
+        packets.push((us + PATH_US, format!("a>  {ack}  => exact a{b}")));
+    }
+    packets.sort();
+    let packets: String =
+        (1..).zip(&packets).map(|(number, (us, packet))| format!("{number}  {}  {packet}\n", ms(*us))).collect();
+    let joined = joined_in_batches("", &samples, &packets);
+    assert_eq!(joined.len(), 2 * SEGMENTS as usize);
+    let without: Vec<u64> = joined.iter().filter(|p| p.matched != Match::Exact).map(|p| p.number).collect();
+    assert!(without.is_empty(), "{} packets have no sample, the first is {:?}", without.len(), without.first());
+}
+
+/// A connection of 5 GB, more than a lap, captured whole or from some place on, by a clock that is an hour ahead or
+/// behind: where in the recording a batch is follows from the numbers, and which lap from the stamps.
+#[test]
+fn a_clock_that_is_off_says_nothing_of_where_a_batch_is() {
+    const SEGMENTS: u64 = 4_500;
+    let ms = |us: u64| format!("{}.{:03}", us / 1000, us % 1000);
+    let (mut samples, mut packets) = (String::new(), Vec::new());
+    for k in 0..SEGMENTS {
+        let (first, us) = (1 + k * 1_200_000, 200_000 + k * 100);
+        let (end, a, b, acked_us) = (first + 1448, 2 * k + 1, 2 * k + 2, us + 60);
+        let data = format!("{first}:{end}  .  ack=1  ts={}", 900 + us / 1000);
+        let ack = format!("1  .  ack={end}  ts={}", 7_000 + us / 1000);
+        samples += &format!("a{a}  {}  send  {data}  una={first} nxt={first}\n", ms(us));
+        samples += &format!("a{b}  {}  ack  {ack}  una={first} nxt={end}\n", ms(acked_us));
+        packets.push(format!("{}  a>  {data}  => exact a{a}", ms(us + 10)));
+        packets.push(format!("{}  a<  {ack}  => exact a{b}", ms(acked_us - 10)));
+    }
+    for (clock, skipped) in [("1h", 0), ("-1h", SEGMENTS), ("1h", 100), ("-1h", 2 * SEGMENTS - 100)] {
+        let packets = &packets[skipped as usize..];
+        let lines: String = (1..).zip(packets).map(|(number, packet)| format!("{number}  {packet}\n")).collect();
+        let joined = joined_in_batches(&format!("capture_clock = '{clock}'"), &samples, &lines);
+        let without = joined.iter().filter(|p| p.matched != Match::Exact).count();
+        assert_eq!((without, joined.len()), (0, packets.len()), "clock off by {clock}, without {skipped} packets");
+    }
 }
 
 #[test]

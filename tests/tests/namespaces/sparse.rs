@@ -36,8 +36,9 @@ pub(crate) fn behind_a_queue(scene: &Scene) -> Result<()> {
 /// And where one of two sampled packets was held up on its way to the tap, those between them seem to have been.
 /// Since recording leaves the sender the processor it sends nearly all the time: of what was sent 530 to 970 of 1000 were
 /// right in a dozen runs, and of what was received 380 to 1000.
+/// Of super-packets there are few, of their ACKs fewer: of 20 MB 96 to 490 were left to compare.
 pub(crate) fn without_a_queue(scene: &Scene) -> Result<()> {
-    rebuilt(scene, 20_000_000, Floors { sent: (400, 950), received: (900, 250) })
+    rebuilt(scene, 80_000_000, Floors { sent: (400, 950), received: (900, 250) })
 }
 
 fn rebuilt(scene: &Scene, bytes: u64, floors: Floors) -> Result<()> {

@@ -88,7 +88,8 @@ while client.recv(4096): pass
 
 pub(crate) fn for_recovery(scene: &Scene) -> Result<()> {
     record(scene, scene.transfer(2_000_000))?;
-    expect_share(scene, "recovery", 200)?;
+    // how much of the time it is depends on where the losses fall
+    expect_share(scene, "recovery", 50)?;
     let retransmissions =
         scene.number("SELECT count(*) FROM samples WHERE kind = 'retransmit' AND phase = 'transmit'")?;
     let before = "FROM why_waiting WHERE before_retransmission";
