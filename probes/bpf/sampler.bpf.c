@@ -62,6 +62,8 @@ struct flow {
 	u8 ca_state;
 	u8 sampled;
 	u8 transmitted;
+	/* something was not shown since the last sample that got through */
+	u8 unseen;
 	u8 announced;
 	/* its place in cfg_congestions, from 1; 0 where it is none of them */
 	u8 congestion;
@@ -272,17 +274,16 @@ INLINE void leave_lane(struct lane *lane)
 }
 
 /*
- * TCP's own counters told that it sent something which no probe was shown: a serial number is left out for it, so that
- * the hole is seen.
+ * TCP's own counters told that it sent something which no probe was shown: before the next sample that is taken and gets
+ * through, a serial number is left out, so that the hole is seen.
  */
-INLINE void leave_hole(struct flow *f, struct segment *g)
+INLINE void leave_hole(struct flow *f)
 {
 	struct counters *c = my_counters();
 
 	if (c)
 		c->not_shown++;
-	__sync_fetch_and_add(&f->serial, 1);
-	g->has |= HAS_UNSEEN;
+	f->unseen = 1;
 }
 
 INLINE void map_v4(struct in6_addr *to, u32 addr)

@@ -298,6 +298,12 @@ INLINE u64 TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segmen
 		}
 		return 0;
 	}
+	bool unseen = f->unseen;
+
+	if (unlikely(unseen)) {
+		f->unseen = 0;
+		serial = NEXT_SERIAL(f);
+	}
 	e->type = RECORD_SAMPLE;
 	e->refused = f->refused < 0xffff ? f->refused : 0xffff;
 	f->refused = 0;
@@ -313,7 +319,7 @@ INLINE u64 TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segmen
 	e->flags = g->flags;
 	e->kind = kind;
 	e->phase = phase;
-	e->has = g->has;
+	e->has = g->has | (unseen ? HAS_UNSEEN : 0);
 	e->present = f->present;
 	READ_STATE(e, tp);
 	if (new_state)
@@ -480,7 +486,7 @@ INLINE int TWIN(on_queue)(const struct sk_buff *skb, struct sock *sk)
 	bool all_seen = bytes_sent == f->bytes_sent + g.len && (g.len || segs_out == f->segs_out + 1);
 
 	if (f->transmitted && !all_seen)
-		leave_hole(f, &g);
+		leave_hole(f);
 	f->transmitted = 1;
 	f->segs_out = segs_out;
 	f->bytes_sent = bytes_sent;
@@ -551,7 +557,7 @@ INLINE int TWIN(on_transmit)(struct sock *sk, const struct sk_buff *skb, u32 rcv
 	u16 segs = PROBED(cb->tcp_gso_segs);
 
 	if (f->transmitted && ((s64)(bytes_sent - f->bytes_sent) > 0 || (s32)(segs_out - f->segs_out) > 0))
-		leave_hole(f, &g);
+		leave_hole(f);
 	f->transmitted = 1;
 	f->bytes_sent = bytes_sent + g.len;
 	f->segs_out = segs_out + (segs ? segs : 1);

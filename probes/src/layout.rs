@@ -98,7 +98,7 @@ pub(crate) mod has {
     pub(crate) const SEGMENT: u32 = 1;
     /// tsval.
     pub(crate) const TSVAL: u32 = 2;
-    /// Transmissions before this one were not shown to the probe; the serial number before this one stands for them.
+    /// Transmissions before this sample were not shown to the probe; the serial number before its own stands for them.
     pub(crate) const UNSEEN: u32 = 4;
     /// ip_id.
     pub(crate) const IP_ID: u32 = 8;

@@ -241,6 +241,20 @@ impl Lab {
         run("ip", ["netns", "exec", &netns, "sh", "-ec", script]).map(drop)
     }
 
+    /// Has a host's own packet filter drop one in so many segments that it sends to a port, behind TCP and before any
+    /// device.
+    pub fn drop_own_output(&self, ns: Ns, port: u16, one_in: u32) -> Result<()> {
+        let rules = format!(
+            "table inet own {{
+                chain out {{
+                    type filter hook output priority filter; policy accept;
+                    tcp dport {port} numgen inc mod {one_in} == 1 drop
+                }}
+            }}"
+        );
+        run("ip", ["netns", "exec", &self.namespace(ns), "nft", &rules]).map(drop)
+    }
+
     fn rules(&self, rules: &str) -> Result<()> {
         run("ip", ["netns", "exec", &self.netns("r"), "nft", rules]).map(drop)
     }

@@ -96,6 +96,7 @@ const TESTS: &[Test] = &[
         sparse::without_a_queue,
     ),
     ("sparse_recorded", LOSSY, sparse::recorded),
+    ("sparse_not_shown", LIMITED, sparse::not_shown),
     ("waits_for_the_application", PLAIN, waiting::for_the_application),
     ("waits_for_the_receive_window", PLAIN, waiting::for_the_receive_window),
     ("waits_for_cwnd", SLOW_ROUTER, waiting::for_cwnd),

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use tcpprobe_tests::lab::Ns;
 use tcpprobe_tests::scene::{STEP_LIMIT, Scene};
-use tcpprobe_tests::tools;
+use tcpprobe_tests::{preconditions, tools};
 
 use crate::expect::{expect_losses, expect_number, expect_sound, record_and_join};
 
@@ -203,4 +203,23 @@ pub(crate) fn recorded(scene: &Scene) -> Result<()> {
          AND ((seq - snd_una) & 4294967295 > 1 << 30 OR (snd_nxt + 65536 - seq) & 4294967295 > 1 << 30)"
     );
     expect_number(scene, 0, &beyond)
+}
+
+/// A filter of the sender's own drops segments where this kernel shows none yet, and cwnd is often the same before and
+/// after: each is one that was not shown, and none is taken for one that the ring had no room for.
+pub(crate) fn not_shown(scene: &Scene) -> Result<()> {
+    scene.lab.drop_own_output(Ns::A, scene.port, 8)?;
+    let recorder = scene.record(Ns::A, &["--sample", "cwnd"])?;
+    scene.send(scene.transfer(10_000_000))?;
+    Scene::stop(recorder)?;
+    expect_number(scene, 0, "SELECT count(*) FROM losses WHERE cause IN ('ring_full', 'lock_refused')")?;
+    let lost = scene.number("SELECT sum(lost) FROM sessions")?;
+    expect_number(scene, lost, "SELECT coalesce(sum(count), 0) FROM losses WHERE cause = 'not_shown'")?;
+    // where TCP itself can be watched, each segment is seen before the filter drops it
+    if preconditions::kernel_has_kprobes().is_none() {
+        ensure!(lost > 10, "{lost} segments were not shown");
+        let holes = scene.number("SELECT count(*) FROM losses WHERE flow_id NOT NULL AND cause = 'not_shown'")?;
+        ensure!(holes > 0, "{holes} holes in the order of samples");
+    }
+    Ok(())
 }
