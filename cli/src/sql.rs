@@ -1,6 +1,5 @@
 //! `tcpprobe sql`: one query, its result as a table, CSV or JSON on standard output.
 
-use std::fmt::Write as _;
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
@@ -151,16 +150,12 @@ fn text(value: &Value) -> String {
 fn csv(source: &dyn Source, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut writer = csv::Writer::from_writer(out);
     writer.write_record(source.columns()?)?;
-    // results may be long: a number is written where the one before was
-    let mut number = String::new();
+    // results may be long
+    let mut number = itoa::Buffer::new();
     source.rows(&mut |row| {
         for value in row {
             match value {
-                Value::Integer(n) => {
-                    number.clear();
-                    let _ = write!(number, "{n}");
-                    writer.write_field(&number)?;
-                }
+                Value::Integer(n) => writer.write_field(number.format(*n))?,
                 Value::Text(text) => writer.write_field(text)?,
                 other => writer.write_field(text(other))?,
             }

@@ -296,6 +296,8 @@ INLINE u64 TWIN(sample)(struct flow *f, struct tcp_sock *tp, const struct segmen
 			c->lock_refused++;
 			__sync_fetch_and_add(&f->refused, 1);
 		}
+		/* the next segment tells what this one would have */
+		f->sampled = 0;
 		return 0;
 	}
 	bool unseen = f->unseen;
