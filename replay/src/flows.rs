@@ -4,7 +4,7 @@
 //! addresses in two namespaces), the sequence numbers do: those of two connections are a random distance apart.
 
 use tcpprobe_trace::reader::{FlowRow, SampleRow};
-use tcpprobe_trace::sample::{Kind, Phase};
+use tcpprobe_trace::sample::Phase;
 
 use crate::ends::Ends;
 use crate::hash::{HashMap, HashMapExt as _};
@@ -31,6 +31,8 @@ struct Whereabouts {
     peer: Option<u32>,
     /// The numbers of the two SYNs.
     began: (Option<u32>, Option<u32>),
+    /// Has one of these come by?
+    seen_to_begin: bool,
 }
 
 /// Deals out packets to flows.
@@ -84,7 +86,10 @@ impl<'a> Dealer<'a> {
         let (seq, ack) = (Some(packet.seq), packet.flags.ack().then_some(packet.ack));
         let (own, peer) = if is_out { (seq, ack) } else { (ack, seq) };
         let at_ns = packet.ts_ns.map(|t| t.saturating_sub(self.ahead_ns));
-        let mut best: Option<(u32, (bool, bool, bool, u32))> = None;
+        let begun = || several.iter().filter(|f| self.whereabouts[**f as usize].is_some_and(|at| at.seen_to_begin));
+        let soonest_end_ns = begun().map(|f| self.flows[*f as usize].last_ns).min();
+        let latest_begin_ns = begun().map(|f| self.flows[*f as usize].first_ns).max();
+        let mut best: Option<(u32, (bool, bool, bool, bool, u32))> = None;
         for &flow in several {
             let place = &mut self.whereabouts[flow as usize];
             let at = match place {
@@ -100,15 +105,19 @@ impl<'a> Dealer<'a> {
             if far >= FAR {
                 continue;
             }
-            // of several that fit, the one that lived at the time, as far as a clock tells that may be wrong by seconds;
-            // where none did, clocks cannot be compared
+            // of several that fit, none that took the ports later and whose SYN has not come by, nor one that had ended
+            // before another one's that has
             let row = &self.flows[flow as usize];
+            let is_to_come = !at.seen_to_begin && soonest_end_ns.is_some_and(|end| end < row.first_ns);
+            let is_past = latest_begin_ns.is_some_and(|begin| row.last_ns < begin);
+            // and the one that lived at the time, as far as a clock tells that may be wrong by seconds; where none did,
+            // clocks cannot be compared
             let lived = at_ns
                 .is_some_and(|t| row.first_ns.saturating_sub(NEAR_NS) <= t && t <= row.last_ns.saturating_add(NEAR_NS));
             // the first packets of a connection have its very numbers
             let first = if is_out { at.began.0 } else { at.began.1 };
             let begins = packet.flags.syn() && first == Some(packet.seq);
-            let rank = (!begins, far >= NEAR, !lived, far);
+            let rank = (!begins, far >= NEAR, is_to_come || is_past, !lived, far);
             if best.is_none_or(|(_, r)| rank < r) {
                 best = Some((flow, rank));
             }
@@ -117,6 +126,7 @@ impl<'a> Dealer<'a> {
         if let Some(at) = &mut self.whereabouts[flow as usize] {
             at.own = own.or(at.own);
             at.peer = peer.or(at.peer);
+            at.seen_to_begin |= !goes_on;
             if let (true, Some(ahead)) = (!goes_on && is_out, samples.get(&flow).and_then(|s| ahead_ns(s, packet))) {
                 self.ahead_ns = ahead;
             }
@@ -136,7 +146,7 @@ fn start(samples: &[SampleRow], ts_ns: Option<i64>) -> Option<Whereabouts> {
     let nearest = nearest(&mut named().filter(has_ack)).or_else(|| nearest(&mut named()))?;
     let (seq, ack) = (Some(nearest.seq), has_ack(&&nearest).then_some(nearest.ack));
     let (own, peer) = if nearest.kind.is_out() { (seq, ack) } else { (ack, seq) };
-    Some(Whereabouts { own, peer, began: began(samples) })
+    Some(Whereabouts { own, peer, began: began(samples), seen_to_begin: false })
 }
 
 /// How far the capture's clock is ahead, by a SYN: if it was sent several times, its timestamps say which one this is.
@@ -157,8 +167,8 @@ fn began(samples: &[SampleRow]) -> (Option<u32>, Option<u32>) {
         let is_syn = |s: &&SampleRow| s.has_segment && s.flags & TcpFlags::SYN.0 != 0 && s.kind.is_out() == is_out;
         samples.iter().find(is_syn).map(|s| s.seq)
     };
-    // what a socket that listens has made shows when the handshake is over
-    let made = samples.first().filter(|s| s.kind == Kind::State && s.serial == 1);
+    // what a socket that listens has made shows when the handshake is over: what has begun earlier is at no SYN's numbers
+    let made = samples.first().filter(|s| s.serial == 1);
     let own = made.and_then(|s| s.snd_una).map(|una| una.wrapping_sub(1));
     let received = samples.iter().find(|s| made.is_some() && s.has_segment && !s.kind.is_out());
     (syn(true).or(own), syn(false).or(received.map(|s| s.seq.wrapping_sub(1))))

@@ -29,7 +29,7 @@ impl Track {
     const BEGIN: Track = Track { own: Position::BEGIN, peer: Position::BEGIN };
 
     /// Own and peer's numbers together.
-    fn progress(self) -> i64 {
+    pub(crate) fn progress(self) -> i64 {
         (self.own - Position::default()).saturating_add(self.peer - Position::default())
     }
 
@@ -115,6 +115,10 @@ impl Landmarks {
     /// Goes on with a packet of a flow. Of one that has no landmarks all samples are few, and it has no track.
     pub(crate) fn follow(&self, track: &mut Option<Track>, flow: u32, p: &Packet, is_out: bool) {
         let Some(marks) = self.by_flow.get(&flow) else { return };
+        // a connection begins: what came before was another one of the same addresses, near in numbers or not
+        if p.flags.syn() {
+            *track = None;
+        }
         match track {
             // once for a flow, as it looks at all of its landmarks
             None => Track::follow(track, p, is_out, || marks.at_numbers(p, is_out)),

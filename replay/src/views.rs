@@ -84,13 +84,15 @@ pub(crate) struct Places<'a> {
 impl Places<'_> {
     /// The ids of the first and the last sample of a flow that these packets need.
     fn between(&self, flow: u32, all: &[Packet], packets: &[FlowPacket]) -> (i64, i64) {
-        let mut from = self.tracks.get(&flow).copied();
-        let (mut to, mut behind) = (from, 0);
+        let mut at = self.tracks.get(&flow).copied();
+        // connections that follow each other under the same addresses are anywhere
+        let (mut from, mut to, mut behind) = (at, at, 0);
         for packet in packets {
             let p = &all[packet.index as usize];
-            self.landmarks.follow(&mut to, flow, p, packet.is_out);
-            behind = to.map_or(0, |to| to.behind(p, packet.is_out)).max(behind);
-            from = from.or(to);
+            self.landmarks.follow(&mut at, flow, p, packet.is_out);
+            behind = at.map_or(0, |at| at.behind(p, packet.is_out)).max(behind);
+            from = from.into_iter().chain(at).min_by_key(|t| t.progress());
+            to = to.into_iter().chain(at).max_by_key(|t| t.progress());
         }
         match from.zip(to) {
             Some((from, to)) => self.landmarks.between(flow, from, to, behind),

@@ -213,6 +213,38 @@ fn a_clock_that_is_off_says_nothing_of_where_a_batch_is() {
     }
 }
 
+/// A connection under the same addresses that was not recorded, with numbers half a GB ahead of those of the one that was:
+/// where in the recording the second one's batches are, its SYN says.
+#[test]
+fn what_came_before_under_the_same_addresses_says_nothing_of_where_a_batch_is() {
+    const OLDER: u32 = 600;
+    const SEGMENTS: u32 = 3_000;
+    const AHEAD: u32 = 500_000_000;
+    let ms = |us: u32| format!("{}.{:03}", us / 1000, us % 1000);
+    let mut samples = String::from("a1  1000.000  send  0  S\na2  1000.500  ack  0  S. ack=1\n");
+    let mut packets = Vec::new();
+    for k in 0..OLDER {
+        let (first, peer) = (AHEAD + k * 1448, AHEAD + 1);
+        packets.push(format!("{}  a>  {first}:{}  .  ack={peer}  => no row", ms(k * 100), first + 1448));
+    }
+    packets.push("1000.010  a>  0  S  => exact a1".into());
+    packets.push("1000.490  a<  0  S. ack=1  => exact a2".into());
+    for k in 0..SEGMENTS {
+        let (first, end, us) = (1 + k * 1448, 1 + (k + 1) * 1448, 1_001_000 + k * 100);
+        let (a, b, acked_us) = (2 * k + 3, 2 * k + 4, us + 60);
+        let (data, ack) = (format!("{first}:{end}  .  ack=1"), format!("1  .  ack={end}"));
+        samples += &format!("a{a}  {}  send  {data}\na{b}  {}  ack  {ack}\n", ms(us), ms(acked_us));
+        packets.push(format!("{}  a>  {data}  => exact a{a}", ms(us + 10)));
+        packets.push(format!("{}  a<  {ack}  => exact a{b}", ms(acked_us - 10)));
+    }
+    let lines: String = (1..).zip(&packets).map(|(number, packet)| format!("{number}  {packet}\n")).collect();
+    let joined = joined_in_batches("", &samples, &lines);
+    let own = || joined.iter().filter(|p| p.number > u64::from(OLDER));
+    let without: Vec<u64> = own().filter(|p| p.matched != Match::Exact).map(|p| p.number).collect();
+    assert!(without.is_empty(), "{} packets have no sample, the first is {:?}", without.len(), without.first());
+    assert_eq!(own().count(), 2 + 2 * SEGMENTS as usize);
+}
+
 #[test]
 fn many_short_connections_are_joined_whole() {
     is_joined_whole(&Bulk { flows: 300, packets_a_flow: Some(10), ..BULK });
