@@ -89,7 +89,7 @@ impl<'a> Dealer<'a> {
         let begun = || several.iter().filter(|f| self.whereabouts[**f as usize].is_some_and(|at| at.seen_to_begin));
         let soonest_end_ns = begun().map(|f| self.flows[*f as usize].last_ns).min();
         let latest_begin_ns = begun().map(|f| self.flows[*f as usize].first_ns).max();
-        let mut best: Option<(u32, (bool, bool, bool, bool, u32))> = None;
+        let mut best: Option<(u32, ([bool; 4], u32))> = None;
         for &flow in several {
             let place = &mut self.whereabouts[flow as usize];
             let at = match place {
@@ -117,12 +117,12 @@ impl<'a> Dealer<'a> {
             // the first packets of a connection have its very numbers
             let first = if is_out { at.began.0 } else { at.began.1 };
             let begins = packet.flags.syn() && first == Some(packet.seq);
-            let rank = (!begins, far >= NEAR, is_to_come || is_past, !lived, far);
+            let rank = ([!begins, far >= NEAR, is_to_come || is_past, !lived], far);
             if best.is_none_or(|(_, r)| rank < r) {
                 best = Some((flow, rank));
             }
         }
-        let (flow, (goes_on, ..)) = best?;
+        let (flow, ([goes_on, ..], _)) = best?;
         if let Some(at) = &mut self.whereabouts[flow as usize] {
             at.own = own.or(at.own);
             at.peer = peer.or(at.peer);
