@@ -116,7 +116,7 @@ impl Landmarks {
     pub(crate) fn follow(&self, track: &mut Option<Track>, flow: u32, p: &Packet, is_out: bool) {
         let Some(marks) = self.by_flow.get(&flow) else { return };
         // a connection begins: what came before was another one of the same addresses, near in numbers or not
-        if p.flags.syn() {
+        if p.flags.syn() && !p.flags.rst() {
             *track = None;
         }
         match track {
