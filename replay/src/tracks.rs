@@ -71,6 +71,9 @@ impl Track {
     }
 }
 
+/// A flow has no more landmarks than this: of those of a longer one every second is dropped, again and again.
+const MOST_MARKS: usize = 1 << 13;
+
 /// A sample, and how far its flow had come.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
@@ -90,6 +93,11 @@ pub(crate) struct Landmarks {
 #[derive(Debug, Default)]
 struct Marks {
     marks: Vec<Mark>,
+    /// The last one that was read, kept or not.
+    last: Option<Mark>,
+    /// How many were read; of 2 to the power of `thinned` one is kept.
+    read: usize,
+    thinned: u32,
     last_serial: u64,
     bytes_sent: Option<i64>,
     most_in_flight: i64,
@@ -138,9 +146,11 @@ impl Landmarks {
         (first.map_or(i64::MIN, |m| m.id), marks.get(last).map_or(i64::MAX, |m| m.id))
     }
 
-    /// The ids of a flow's landmarks, ascending.
-    pub(crate) fn ids(&self, flow: u32) -> impl Iterator<Item = i64> {
-        self.by_flow.get(&flow).into_iter().flat_map(|m| &m.marks).map(|m| m.id)
+    /// The ids of some of a flow's samples, ascending: about of each so many landmarks one, had all been kept.
+    pub(crate) fn ids(&self, flow: u32, one_of: usize) -> impl Iterator<Item = i64> {
+        let marks = self.by_flow.get(&flow);
+        let step = marks.map_or(1, |m| (one_of >> m.thinned).max(1));
+        marks.into_iter().flat_map(|m| &m.marks).map(|m| m.id).step_by(step)
     }
 }
 
@@ -217,7 +227,7 @@ impl Marks {
             (true, false) => (s.snd_nxt.or(Some(s.ack)), Some(s.seq)),
         };
         let (Some(own), Some(peer)) = (own, peer) else { return };
-        let at = match self.marks.last() {
+        let at = match &self.last {
             None => Track { own: Position::first(own), peer: Position::first(peer) },
             Some(Mark { at, .. }) => {
                 let sent = s.bytes_sent.zip(self.bytes_sent).map_or(0, |(now, then)| now.saturating_sub(then));
@@ -230,10 +240,44 @@ impl Marks {
         if let Some((nxt, una)) = s.snd_nxt.zip(s.snd_una) {
             self.most_in_flight = self.most_in_flight.max(i64::from(nxt.wrapping_sub(una)));
         }
-        let mut stamps = self.marks.last().map_or([None; 2], |m| m.stamps);
+        let mut stamps = self.last.map_or([None; 2], |m| m.stamps);
         if let Some(stamp) = s.tsval.filter(|&stamp| stamp != 0) {
             stamps[usize::from(s.kind.is_out())] = Some(stamp);
         }
-        self.marks.push(Mark { id: s.id, ts_ns: s.ts_ns, at, stamps });
+        self.keep(Mark { id: s.id, ts_ns: s.ts_ns, at, stamps });
+    }
+
+    fn keep(&mut self, mark: Mark) {
+        if self.read.is_multiple_of(1 << self.thinned) {
+            self.marks.push(mark);
+        }
+        (self.read, self.last) = (self.read + 1, Some(mark));
+        if self.marks.len() == MOST_MARKS {
+            let mut is_kept = false;
+            self.marks.retain(|_| {
+                is_kept = !is_kept;
+                is_kept
+            });
+            self.thinned += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_any_number_of_landmarks_few_are_kept_evenly_spread() {
+        for read in [1, MOST_MARKS as i64 - 1, MOST_MARKS as i64, 1_000_003] {
+            let mut marks = Marks::default();
+            for id in 0..read {
+                marks.keep(Mark { id, ts_ns: id, at: Track::BEGIN, stamps: [None; 2] });
+            }
+            let ids: Vec<i64> = marks.marks.iter().map(|m| m.id).collect();
+            let step = 1 << marks.thinned;
+            assert!(ids.len() < MOST_MARKS && ids.len() as i64 * 2 >= read.min(MOST_MARKS as i64 / 2), "{read}");
+            assert!(ids.iter().copied().eq((0..read).step_by(step)), "{read}: one of {step}");
+        }
     }
 }

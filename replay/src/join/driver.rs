@@ -197,7 +197,7 @@ fn beyond(
         let before = (first != i64::MIN).then(|| (i64::MIN, first - 1));
         let after = (last != i64::MAX).then(|| (last + 1, i64::MAX));
         for (mut from, to) in before.into_iter().chain(after) {
-            let ids = context.landmarks()?.ids(flow).filter(|i| (from..to).contains(i)).step_by(AT_ONCE).skip(1);
+            let ids = context.landmarks()?.ids(flow, AT_ONCE).filter(|i| (from..to).contains(i)).skip(1);
             for until in ids.chain([to]).collect::<Vec<_>>() {
                 let mut packetless = Vec::new();
                 let part = reader::Part { flow: &context.flows[flow as usize], ids: (from, until), sacked: Sacked::No };
