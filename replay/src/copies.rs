@@ -36,14 +36,41 @@ fn are_close(a: &Packet, b: &Packet) -> bool {
 /// What two sightings have in common.
 type Looks = (bool, u32, u32, u32, u16, Option<u32>, Option<u32>, Option<u16>);
 
+/// Sightings of one packet among those that look alike.
+struct Alike<'a> {
+    /// Its sample, where the first of them has one.
+    sample: Option<u32>,
+    packets: Vec<&'a Packet>,
+}
+
+/// A packet that has a sample.
+struct Sampled {
+    /// Its first number, how many it takes, and its acknowledgment number.
+    segment: (u32, u32, u32),
+    /// So many sightings of it came before.
+    seen: u32,
+    /// The packet of this sample that came before.
+    before: Option<usize>,
+}
+
+/// Of so many that look alike the latest are compared: a flood of them does not take its square.
+const MOST_COMPARED: usize = 64;
+
+/// Where the latest of so many begin.
+fn latest(of: usize) -> usize {
+    of.saturating_sub(MOST_COMPARED)
+}
+
 /// For each packet of a flow how many sightings of it came before. `usual`: does the capture show packets more than
 /// once, without a word on where ([`are_usual`])?
 pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], usual: bool) -> Vec<u32> {
-    // first number, length, acknowledgment number of each packet of a sample, and which one of it was before
-    let mut of_samples: Vec<((u32, u32, u32), Option<usize>)> = Vec::new();
-    let mut latest: Vec<Option<usize>> =
+    let mut of_samples: Vec<Sampled> = Vec::new();
+    let mut of_sample: Vec<Option<usize>> =
         vec![None; found.iter().filter_map(|f| f.sample()).max().map_or(0, |s| s as usize + 1)];
-    let mut unsampled: HashMap<Looks, Vec<Vec<&Packet>>> = HashMap::new();
+    // of each look that a packet without a sample has, all that have it
+    let unsampled = packets.iter().zip(found).filter(|(_, f)| f.sample().is_none());
+    let mut alike: HashMap<Looks, Vec<Alike<'_>>> =
+        unsampled.map(|(packet, _)| (looks(&all[packet.index as usize], packet.is_out), Vec::new())).collect();
     let mut number = Vec::with_capacity(packets.len());
     for (packet, f) in packets.iter().zip(found) {
         let p = &all[packet.index as usize];
@@ -55,39 +82,64 @@ pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], us
                     // a byte of one transmission is seen again
                     _ => p.seq.wrapping_sub(seq) < of,
                 };
-                let before = latest[s as usize].replace(of_samples.len());
-                of_samples.push(((p.seq, len, p.ack), before));
-                let seen = std::iter::successors(before, |&at| of_samples[at].1);
-                seen.filter(|&at| same(&of_samples[at].0)).count() as u32
+                let seen = if alike.is_empty() { None } else { alike.get_mut(&looks(p, packet.is_out)) };
+                if let Some(seen) = seen {
+                    let from = latest(seen.len());
+                    match seen[from..].iter_mut().find(|one| one.sample == Some(s)) {
+                        Some(one) => one.packets.push(p),
+                        None => seen.push(Alike { sample: Some(s), packets: vec![p] }),
+                    }
+                }
+                let segment = (p.seq, len, p.ack);
+                let before = of_sample[s as usize].replace(of_samples.len());
+                let mut seen = 0;
+                for earlier in std::iter::successors(before.map(|at| &of_samples[at]), |e| Some(&of_samples[e.before?]))
+                {
+                    seen += u32::from(same(&earlier.segment));
+                    // what came before this one was counted with it
+                    if earlier.segment == segment {
+                        seen += earlier.seen;
+                        break;
+                    }
+                }
+                of_samples.push(Sampled { segment, seen, before });
+                seen
             }
             None => {
-                let seen = unsampled.entry(looks(p, packet.is_out)).or_default();
-                let Some(same) = seen.iter_mut().find(|one| one.iter().all(|q| are_one(p, q, usual))) else {
-                    seen.push(vec![p]);
-                    number.push(0);
-                    continue;
+                let seen = alike.entry(looks(p, packet.is_out)).or_default();
+                let is_one = |one: &&mut Alike<'_>| {
+                    one.packets[latest(one.packets.len())..].iter().all(|q| are_one(p, q, usual))
                 };
-                same.push(p);
-                same.len() as u32 - 1
+                let from = latest(seen.len());
+                match seen[from..].iter_mut().find(is_one) {
+                    Some(one) => {
+                        one.packets.push(p);
+                        one.packets.len() as u32 - 1
+                    }
+                    None => {
+                        seen.push(Alike { sample: None, packets: vec![p] });
+                        0
+                    }
+                }
             }
         });
     }
     number
 }
 
-/// Of each packet which one it is seen again of, by these numbers of sightings; itself, where it is the first.
-pub(crate) fn firsts(all: &[Packet], packets: &[FlowPacket], copies: &[u32]) -> Vec<usize> {
+/// Of each packet which one it is seen again of, by these numbers of sightings; itself, where it is the first of those that
+/// have a sample, or of those that have none.
+pub(crate) fn firsts(all: &[Packet], packets: &[FlowPacket], found: &[Found], copies: &[u32]) -> Vec<usize> {
     let mut firsts: Vec<usize> = (0..packets.len()).collect();
     if copies.iter().all(|&c| c == 0) {
         return firsts;
     }
-    let mut latest: HashMap<Looks, usize> = HashMap::new();
+    let mut latest: HashMap<(bool, Looks), usize> = HashMap::new();
     for (i, (packet, &copy)) in packets.iter().zip(copies).enumerate() {
-        let looks = looks(&all[packet.index as usize], packet.is_out);
-        if copy == 0 {
-            latest.insert(looks, i);
-        } else if let Some(&first) = latest.get(&looks) {
-            firsts[i] = first;
+        let looks = (found[i].sample().is_some(), looks(&all[packet.index as usize], packet.is_out));
+        match latest.get(&looks) {
+            Some(&first) if copy > 0 => firsts[i] = first,
+            _ => _ = latest.insert(looks, i),
         }
     }
     firsts
@@ -111,6 +163,8 @@ fn are_one(a: &Packet, b: &Packet, usual: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tcpprobe_trace::join::Reason;
+
     use super::*;
     use crate::translation::testing::{ACK, packet};
 
@@ -124,6 +178,34 @@ mod tests {
         assert!(are_usual(&mirrored));
         let again: Vec<Packet> = (0..8).flat_map(|i| [at(i, i.into()), at(i, i64::from(i) + COPY_NS + 1)]).collect();
         assert!(!are_usual(&again));
+    }
+
+    #[test]
+    fn a_twin_of_which_nothing_tells_whose_it_is_is_seen_again_nevertheless() {
+        let ack = |interface: u32, ts_ns: i64| Packet {
+            interface: Some(interface),
+            tsval: Some(7),
+            ..Packet { ts_ns: Some(ts_ns), ..packet("10.0.0.1:1", "10.0.0.2:2", 1, 5, 0, ACK) }
+        };
+        // two duplicate ACKs, alike in everything, on their way through a router
+        let all = [ack(1, 0), ack(1, 1), ack(2, 2), ack(2, 3)];
+        let packets: Vec<FlowPacket> = (0..4).map(|index| FlowPacket { index, is_out: true }).collect();
+        let ambiguous = Found::Nothing(Reason::Ambiguous);
+        let found = [Found::Exact(0), Found::Exact(1), ambiguous, ambiguous];
+        assert_eq!(number(&all, &packets, &found, false), [0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn a_flood_of_one_packet_does_not_take_the_square_of_the_packets() {
+        let all = vec![at(1, 0); 200_000];
+        let packets: Vec<FlowPacket> = (0..200_000).map(|index| FlowPacket { index, is_out: true }).collect();
+        for found in [Found::Exact(0), Found::Nothing(Reason::NotSampled)] {
+            for usual in [false, true] {
+                let numbers = number(&all, &packets, &vec![found; all.len()], usual);
+                let is_copy = found.sample().is_some() || usual;
+                assert_eq!(numbers.last(), Some(&if is_copy { 199_999 } else { 0 }), "{found:?}, {usual}");
+            }
+        }
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(crate) fn rebuild(
     let edges = edges_of(samples);
     let Some(&begin) = edges.first() else { return known };
     let echoes = Echoes::new(begin.una, begin.nxt, all, packets);
-    let mut firsts = copies::firsts(all, packets, copies);
+    let mut firsts = copies::firsts(all, packets, found, copies);
     if flow.sampled == Sampled::Changes {
         firsts = pieces::begins(Evidence { samples, edges: &edges, all, packets, found, firsts: &firsts });
     }

@@ -137,15 +137,26 @@ struct Rows {
 impl Rows {
     /// `views` of each account.
     fn new(accounts: &[(u32, Account)], views: &[Vec<&View>], own: &Own<'_>) -> Rows {
-        let mut by_flow = Vec::with_capacity(accounts.iter().map(|(_, account)| account.rows.len()).sum());
-        // has it a row, and a state?
-        let mut shown = vec![(false, false); own.packets.len()];
+        let mut by_flow: Vec<PacketRow> =
+            Vec::with_capacity(accounts.iter().map(|(_, account)| account.rows.len()).sum());
+        let mut shown: Vec<Option<Frame>> = vec![None; own.packets.len()];
+        let mut agreed: HashMap<u64, u32> = HashMap::new();
         for ((_, account), views) in accounts.iter().zip(views) {
             let from = by_flow.len();
             let packets = views.iter().flat_map(|view| &view.packets);
             for (row, packet) in account.rows.iter().zip(packets) {
                 let Some(at) = own.captured(*packet) else { continue };
-                shown[at] = (true, shown[at].1 || row.matched != Match::None);
+                let frame = Frame::of(row);
+                shown[at] = Some(match shown[at] {
+                    None => frame,
+                    Some(other) => {
+                        let (sent, received) = if row.is_out { (frame, other) } else { (other, frame) };
+                        if let Some(copy) = Frame::agree(sent, received) {
+                            agreed.insert(row.number, copy);
+                        }
+                        Frame { joined: frame.joined || other.joined, ..frame }
+                    }
+                });
                 by_flow.push(*row);
             }
             // those of one view are in this order
@@ -153,8 +164,44 @@ impl Rows {
                 by_flow[from..].sort_by_key(|row| (row.number, !row.is_out));
             }
         }
-        let count = |is: fn(&&(bool, bool)) -> bool| shown.iter().filter(is).count() as u64;
-        Rows { by_flow, packets: count(|s| s.0), joined: count(|s| s.1) }
+        if !agreed.is_empty() {
+            for row in &mut by_flow {
+                row.copy = agreed.get(&row.number).copied().unwrap_or(row.copy);
+            }
+        }
+        let shown = || shown.iter().flatten();
+        let joined = shown().filter(|frame| frame.joined).count() as u64;
+        Rows { packets: shown().count() as u64, joined, by_flow }
+    }
+}
+
+/// What a row says of its frame, which may have another one: for its sender's socket and its receiver's.
+#[derive(Clone, Copy)]
+struct Frame {
+    copy: u32,
+    /// Was a sample found?
+    sampled: bool,
+    /// Has it a state?
+    joined: bool,
+}
+
+impl Frame {
+    fn of(row: &PacketRow) -> Frame {
+        let sampled = matches!(row.matched, Match::Exact | Match::Within);
+        Frame { copy: row.copy, sampled, joined: row.matched != Match::None }
+    }
+
+    /// Which copy the frame is, where what its sender's socket and its receiver's say cannot both be right: what was
+    /// received once was sent once, while the network may double what was sent once. What samples tell is surer than what
+    /// packets alone do.
+    fn agree(sent: Frame, received: Frame) -> Option<u32> {
+        match (sent.sampled, received.sampled) {
+            _ if sent.copy == received.copy => None,
+            (true, true) => None,
+            (true, false) => Some(sent.copy),
+            (false, true) => Some(received.copy).filter(|&copy| copy > sent.copy),
+            (false, false) => Some(sent.copy.max(received.copy)),
+        }
     }
 }
 
