@@ -79,8 +79,8 @@ pub const JOIN: &[Check] = &[
         "delay",
         "delay_ns is packet time minus sample time, but for a clock that was set, and its variation is not negative",
     ),
-    check("sightings", "packets of one sample are its parts, or copies numbered 0, 1, …"),
-    check("frames", "a frame has one row for each of its sockets, at most two, which agree whether it is a copy"),
+    check("sightings", "packets of one sample are its parts, or numbered copies of them"),
+    check("frames", "a frame has one row for each of its sockets, at most two, which do not contradict each other"),
     check("capture_counts", "packets, tcp_packets, joined and the frames not joined count the rows"),
     check("sample_counts", "what became of the samples agrees with the packets"),
 ];

@@ -23,7 +23,8 @@ use tcpprobe_fixtures::sim::world::World;
 use tcpprobe_fixtures::sim::worlds::{MIXED, WORLDS, by_name, mixed};
 use tcpprobe_fixtures::sim::{Recording, simulate};
 use tcpprobe_replay::join::{Batching, join};
-use tcpprobe_trace::join::PacketRow;
+use tcpprobe_trace::join::{JoinWriter, PacketRow};
+use tcpprobe_trace::verify::{JOIN, verify};
 
 /// Recordings of each world. With all worlds these are more than 10,000 connections.
 const SEEDS: u64 = 12;
@@ -188,6 +189,21 @@ fn joined(recording: &Recording, batching: Batching) -> Result<(Verdict, Vec<Pac
         ensure!(alone.packets == joined.packets, "one thread and four find different rows");
         ensure!(alone.capture == joined.capture, "one thread and four count differently");
     }
+    let mut writer = JoinWriter::begin(&trace, false)?;
+    writer.write(&joined.capture, joined.packets.iter().copied())?;
+    writer.commit()?;
+    let mut violations = Vec::new();
+    verify(&trace, &mut |violation| {
+        let is_of_the_join = JOIN.iter().any(|check| check.name == violation.check);
+        // beyond the edge of a batch nothing is known of what was seen before
+        let is_of_an_edge = violation.check == "sightings" && batching != Batching::default();
+        if is_of_the_join && !is_of_an_edge {
+            violations.push(format!("{violation:?}"));
+        }
+        Ok(())
+    })?;
+    let (world, seed) = (recording.world.name, recording.seed);
+    ensure!(violations.is_empty(), "world {world} seed {seed}: `verify` finds\n{}", violations.join("\n"));
     let mut verdict = compare(recording, &joined.packets);
     verdict.account(recording, &joined.capture.packetless);
     Ok((verdict, joined.packets))

@@ -23,6 +23,8 @@ pub(super) struct Neighbourhood<'a> {
     pub(super) next: Statement<'a>,
     pub(super) after: Statement<'a>,
     pub(super) before: Statement<'a>,
+    /// Does a flow lack samples behind one?
+    pub(super) lacks: Statement<'a>,
 }
 
 /// Samples that are looked at on either side for the rest of a packet that was merged from several.
@@ -106,6 +108,7 @@ impl<'a> Packets<'a> {
                 next: prepared(&format!("{} LIMIT 1", near(">=", ">", "")))?,
                 after: prepared(&format!("{} LIMIT {NEAR}", near(">=", ">", "")))?,
                 before: prepared(&format!("{} LIMIT {NEAR}", near("<=", "<", "DESC")))?,
+                lacks: prepared("SELECT EXISTS (SELECT 1 FROM losses WHERE flow_id = ?1 AND after_serial >= ?2)")?,
             },
         })
     }
@@ -203,6 +206,11 @@ impl Packet {
         }
     }
 
+    /// Has it a sample of its own?
+    fn is_sampled(&self) -> bool {
+        matches!(self.matched, Some(Match::Exact | Match::Within))
+    }
+
     /// What does not belong together of the columns that say how its state is known.
     fn misfit(&self) -> Option<String> {
         let reason = self.reason.and_then(|r| usize::try_from(r).ok()).and_then(|r| Reason::ALL.get(r));
@@ -279,13 +287,16 @@ struct Frame {
     rows: u32,
     first: (i64, bool),
     copy: Option<i64>,
+    /// Has the first row a sample of its own?
+    sampled: bool,
     joined: bool,
 }
 
 impl Frame {
     fn add(&mut self, run: &mut Run<'_>, p: &Packet, at: &Place, seen: &mut Seen) -> Result<()> {
         if self.number != Some(p.number) {
-            *self = Frame { number: Some(p.number), first: (p.flow_id, p.is_out), copy: p.copy, ..Frame::default() };
+            let (first, sampled) = ((p.flow_id, p.is_out), p.is_sampled());
+            *self = Frame { number: Some(p.number), first, copy: p.copy, sampled, ..Frame::default() };
             seen.frames += 1;
         }
         self.rows += 1;
@@ -300,11 +311,24 @@ impl Frame {
         } else if self.rows == 2 && self.first.1 == p.is_out {
             let dir = if p.is_out { "sent" } else { "received" };
             run.violated("frames", at.clone(), format!("flow {} has {dir} it too", self.first.0))
-        } else if self.rows == 2 && self.copy.unwrap_or(0) != p.copy.unwrap_or(0) {
+        } else if self.rows == 2 && !self.agrees(p) {
             let (copy, other) = (p.copy.unwrap_or(0), self.copy.unwrap_or(0));
             run.violated("frames", at.clone(), format!("copy {copy} here, copy {other} to flow {}", self.first.0))
         } else {
             Ok(())
+        }
+    }
+
+    /// Can what its first row and this one say of the sightings both be?
+    fn agrees(&self, p: &Packet) -> bool {
+        let (one, other) = ((self.copy.unwrap_or(0), self.sampled), (p.copy.unwrap_or(0), p.is_sampled()));
+        let (sent, received) = if p.is_out { (other, one) } else { (one, other) };
+        match (sent.1, received.1) {
+            // either may lack a sighting that the other has
+            (true, true) => true,
+            // what is doubled on the way is received twice
+            (false, true) => received.0 <= sent.0,
+            _ => received.0 == sent.0,
         }
     }
 }
