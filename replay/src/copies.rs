@@ -43,10 +43,38 @@ struct Alike<'a> {
     packets: Vec<&'a Packet>,
 }
 
+/// A packet of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) seq: u32,
+    /// So many numbers it takes.
+    pub(crate) space: u32,
+    pub(crate) ack: u32,
+}
+
+impl Segment {
+    /// How many sightings of it came before, by the packets of its sample from the latest one back, each with how many
+    /// came before it.
+    pub(crate) fn seen(self, before: impl Iterator<Item = (Segment, u32)>) -> u32 {
+        let mut seen = 0;
+        for (earlier, of_earlier) in before {
+            seen += u32::from(match self.space {
+                0 => earlier == self,
+                // a byte of one transmission is seen again
+                _ => self.seq.wrapping_sub(earlier.seq) < earlier.space,
+            });
+            // what came before this one was counted with it
+            if earlier == self {
+                return seen + of_earlier;
+            }
+        }
+        seen
+    }
+}
+
 /// A packet that has a sample.
 struct Sampled {
-    /// Its first number, how many it takes, and its acknowledgment number.
-    segment: (u32, u32, u32),
+    segment: Segment,
     /// So many sightings of it came before.
     seen: u32,
     /// The packet of this sample that came before.
@@ -74,14 +102,8 @@ pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], us
     let mut number = Vec::with_capacity(packets.len());
     for (packet, f) in packets.iter().zip(found) {
         let p = &all[packet.index as usize];
-        let len = space(p.len, p.flags.0) as u32;
         number.push(match f.sample() {
             Some(s) => {
-                let same = |&(seq, of, ack): &(u32, u32, u32)| match len {
-                    0 => (seq, of, ack) == (p.seq, 0, p.ack),
-                    // a byte of one transmission is seen again
-                    _ => p.seq.wrapping_sub(seq) < of,
-                };
                 let seen = if alike.is_empty() { None } else { alike.get_mut(&looks(p, packet.is_out)) };
                 if let Some(seen) = seen {
                     let from = latest(seen.len());
@@ -90,18 +112,10 @@ pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], us
                         None => seen.push(Alike { sample: Some(s), packets: vec![p] }),
                     }
                 }
-                let segment = (p.seq, len, p.ack);
+                let segment = Segment { seq: p.seq, space: space(p.len, p.flags.0) as u32, ack: p.ack };
                 let before = of_sample[s as usize].replace(of_samples.len());
-                let mut seen = 0;
-                for earlier in std::iter::successors(before.map(|at| &of_samples[at]), |e| Some(&of_samples[e.before?]))
-                {
-                    seen += u32::from(same(&earlier.segment));
-                    // what came before this one was counted with it
-                    if earlier.segment == segment {
-                        seen += earlier.seen;
-                        break;
-                    }
-                }
+                let earlier = std::iter::successors(before.map(|at| &of_samples[at]), |e| Some(&of_samples[e.before?]));
+                let seen = segment.seen(earlier.map(|e| (e.segment, e.seen)));
                 of_samples.push(Sampled { segment, seen, before });
                 seen
             }

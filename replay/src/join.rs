@@ -4,6 +4,7 @@
 //! The rows are the same for any number of threads: what a batch is follows from the capture. One of a single batch is
 //! joined as a whole.
 
+mod again;
 mod batch;
 mod driver;
 mod ledger;

@@ -245,6 +245,32 @@ fn what_came_before_under_the_same_addresses_says_nothing_of_where_a_batch_is() 
     assert_eq!(own().count(), 2 + 2 * SEGMENTS as usize);
 }
 
+/// A router's two interfaces, with 300 packets waiting between them: what is seen for the second time is so whichever
+/// batch has its first sighting.
+#[test]
+fn what_is_seen_again_a_queue_later_is_a_copy_in_any_batch() {
+    const SEGMENTS: u32 = 4_000;
+    const QUEUE_US: u32 = 30_000;
+    let ms = |us: u32| format!("{}.{:03}", us / 1000, us % 1000);
+    let (mut samples, mut packets) = (String::new(), Vec::new());
+    for k in 0..SEGMENTS {
+        let (first, us) = (1 + k * 1448, 200_000 + k * 100);
+        let data = format!("{first}:{}  .  ack=1  ts={}", first + 1448, 7_000 + us / 1000);
+        samples += &format!("a{}  {}  send  {data}\n", k + 1, ms(us));
+        for (interface, us) in [(2, us + 20), (3, us + 30 + QUEUE_US)] {
+            packets.push((us, interface, format!("a>  {data}  if={interface}  => exact a{}", k + 1)));
+        }
+    }
+    packets.sort();
+    let lines: String =
+        (1..).zip(&packets).map(|(number, (us, _, packet))| format!("{number}  {}  {packet}\n", ms(*us))).collect();
+    let joined = joined_in_batches("link = 'LINUX_SLL2'", &samples, &lines);
+    assert_eq!(joined.len(), packets.len());
+    let is_wrong = |row: &&PacketRow| row.copy != packets[row.number as usize - 1].1 - 2;
+    let wrong: Vec<u64> = joined.iter().filter(is_wrong).map(|row| row.number).collect();
+    assert!(wrong.is_empty(), "{} packets have another one's number of sightings: {wrong:?}", wrong.len());
+}
+
 #[test]
 fn many_short_connections_are_joined_whole() {
     is_joined_whole(&Bulk { flows: 300, packets_a_flow: Some(10), ..BULK });

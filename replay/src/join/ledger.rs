@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use tcpprobe_trace::join::{Match, Outcome, PacketRow, Reason, Translation};
 use tcpprobe_trace::reader::FlowRow;
 
+use super::again::Again;
 use super::batch::{Found, OfFlow};
 use crate::clocks::{Clocks, Delay};
 use crate::hash::{HashMap, HashMapExt as _};
@@ -30,6 +31,7 @@ pub(super) struct Ledger {
     pub(super) translations: Vec<Translation>,
     /// By position.
     flows: BTreeMap<u32, Open>,
+    again: Again,
     delays: Vec<Delay>,
     clocks: Option<Clocks>,
     batches: u64,
@@ -46,8 +48,8 @@ struct Open {
 }
 
 impl Ledger {
-    /// Adds a batch. Delays in its rows are made to vary from the smallest one of all batches so far; what has become of
-    /// samples is added to `packetless` as far as it is certain.
+    /// Adds a batch. Delays in its rows are made to vary from the smallest one of all batches so far, and what was seen in
+    /// earlier ones counts as seen again; what has become of samples is added to `packetless` as far as it is certain.
     pub(super) fn add(
         &mut self,
         flows: &[FlowRow],
@@ -75,6 +77,7 @@ impl Ledger {
                 }
             }
         }
+        self.again.number(&mut found.rows);
         self.of_recorded_flows += found.of_recorded_flows;
         self.joined += found.joined;
         self.undecided += found.undecided;

@@ -195,9 +195,7 @@ fn joined(recording: &Recording, batching: Batching) -> Result<(Verdict, Vec<Pac
     let mut violations = Vec::new();
     verify(&trace, &mut |violation| {
         let is_of_the_join = JOIN.iter().any(|check| check.name == violation.check);
-        // beyond the edge of a batch nothing is known of what was seen before
-        let is_of_an_edge = violation.check == "sightings" && batching != Batching::default();
-        if is_of_the_join && !is_of_an_edge {
+        if is_of_the_join {
             violations.push(format!("{violation:?}"));
         }
         Ok(())
