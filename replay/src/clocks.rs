@@ -118,6 +118,24 @@ impl Clocks {
     }
 }
 
+/// Of each of so many stretches and of each direction the fastest, the slowest and a delay between.
+pub(crate) fn telling(delays: &[Delay], stretches: usize) -> Vec<Delay> {
+    let mut telling = Vec::new();
+    for is_out in [true, false] {
+        let mut of: Vec<&Delay> = delays.iter().filter(|d| d.is_out == is_out).collect();
+        of.sort_by_key(|d| (d.ts_ns, d.delay_ns));
+        for stretch in of.chunks(of.len().div_ceil(stretches).max(1)) {
+            let mut few: Vec<Delay> = stretch.iter().copied().copied().collect();
+            few.sort_unstable_by_key(|d| (d.delay_ns, d.ts_ns));
+            let few = [few.first(), few.get(few.len() / 2), few.last()];
+            telling.extend(few.into_iter().flatten().copied());
+        }
+    }
+    telling.sort_unstable_by_key(|d| (d.ts_ns, d.delay_ns, d.is_out));
+    telling.dedup();
+    telling
+}
+
 impl Line {
     fn offset_ns(&self, ts_ns: i64) -> i64 {
         (self.offset_ns + self.slope * (ts_ns - self.at_ns) as f64).round() as i64
@@ -351,6 +369,25 @@ mod tests {
         let estimate = Clocks::estimate(delays(3_000_000_000, 20_000, &out, &received)).row(8_000_000_000).unwrap();
         let (drift, error) = estimate.drift_ppb.unwrap();
         assert!((drift - 20_000).abs() <= error && error < 200_000, "{estimate:?}");
+    }
+
+    #[test]
+    fn what_is_left_of_many_delays_tells_as_much() {
+        let at = |i: i64| i * 10_000_000;
+        let out: Vec<_> = (0..6_000).map(|i| (at(i), 5_000_000 + i * i % 7_001)).collect();
+        let received: Vec<_> = (0..6_000).map(|i| (at(i) + 50, 5_000_000 + i * i % 5_003)).collect();
+        let mut all = delays(3_000_000_000, 20_000, &out, &received);
+        for d in all.iter_mut().filter(|d| d.ts_ns > 30_000_000_000) {
+            d.ts_ns += 1_500_000_000;
+            d.delay_ns += 1_500_000_000;
+        }
+        let few = telling(&all, 100);
+        assert!(few.len() <= 600, "{} of {}", few.len(), all.len());
+        let (whole, left) = (Clocks::estimate(all), Clocks::estimate(few));
+        let (whole, left) = (whole.row(8_000_000_000).unwrap(), left.row(8_000_000_000).unwrap());
+        assert_eq!((whole.steps, left.steps), (1, 1));
+        let error = whole.offset_error_ns.unwrap();
+        assert!((whole.offset_ns - left.offset_ns).abs() * 1_000 < error, "{whole:?}, {left:?}");
     }
 
     #[test]

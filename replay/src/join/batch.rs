@@ -5,7 +5,7 @@ use tcpprobe_trace::join::{Match, Outcome, PacketRow, Translation};
 
 use super::driver::Context;
 use crate::batches::Batch;
-use crate::clocks::{Clocks, Delay};
+use crate::clocks::{self, Clocks, Delay};
 use crate::copies;
 use crate::hash::{HashMap, HashMapExt as _};
 use crate::reconstruct::Least;
@@ -74,7 +74,7 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
     let translated = matching.translate(&mut packets, &mut views)?;
     steps::settle(&context.steps, context.flows, &packets, &mut views);
     let delays: Vec<Delay> = views.par_iter().flat_map_iter(|v| v.matched.delays(&packets, &v.packets)).collect();
-    let telling = if whole { Vec::new() } else { telling(&delays) };
+    let telling = if whole { Vec::new() } else { clocks::telling(&delays, STRETCHES) };
     let clocks = Clocks::estimate(delays);
     views.par_iter_mut().for_each(|v| v.matched.doubt(&packets, &v.packets, &clocks));
     let of_flows = by_flow(&views);
@@ -207,21 +207,3 @@ impl Frame {
 
 /// So many stretches of a batch say how delays went.
 const STRETCHES: usize = 128;
-
-/// Of each stretch and direction the fastest, the slowest and a delay between.
-fn telling(delays: &[Delay]) -> Vec<Delay> {
-    let mut telling = Vec::new();
-    for is_out in [true, false] {
-        let mut of: Vec<&Delay> = delays.iter().filter(|d| d.is_out == is_out).collect();
-        of.sort_by_key(|d| (d.ts_ns, d.delay_ns));
-        for stretch in of.chunks(of.len().div_ceil(STRETCHES).max(1)) {
-            let mut few: Vec<Delay> = stretch.iter().copied().copied().collect();
-            few.sort_unstable_by_key(|d| (d.delay_ns, d.ts_ns));
-            let few = [few.first(), few.get(few.len() / 2), few.last()];
-            telling.extend(few.into_iter().flatten().copied());
-        }
-    }
-    telling.sort_unstable_by_key(|d| (d.ts_ns, d.delay_ns, d.is_out));
-    telling.dedup();
-    telling
-}

@@ -10,9 +10,13 @@ use tcpprobe_trace::reader::FlowRow;
 
 use super::again::Again;
 use super::batch::{Found, OfFlow};
-use crate::clocks::{Clocks, Delay};
+use crate::clocks::{Clocks, Delay, telling};
 use crate::hash::{HashMap, HashMapExt as _};
 use crate::reconstruct::Least;
+
+/// So many delays are kept, then the most telling of so many stretches: a capture may be of any length.
+const MOST_DELAYS: usize = 1 << 17;
+const STRETCHES: usize = 1 << 13;
 
 /// Everything but rows.
 #[derive(Default)]
@@ -93,6 +97,9 @@ impl Ledger {
         self.batches += 1;
         self.clocks = Some(found.clocks).filter(|_| self.batches == 1);
         self.delays.append(&mut found.delays);
+        if self.delays.len() > MOST_DELAYS {
+            self.delays = telling(&self.delays, STRETCHES);
+        }
         self.count(&found.rows);
         found.rows
     }
