@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use tcpprobe_replay::capture::Capture;
 use tcpprobe_replay::join::{Batching, Joined, join_capture_in_parts};
 use tcpprobe_trace::join::{ClockEstimate, JoinWriter, Match, Outcome, Translation};
+use tcpprobe_trace::reader::TraceReader;
 
 use crate::Outcome as Ended;
 use crate::args::JoinArgs;
@@ -30,7 +31,11 @@ pub(crate) fn run(args: &JoinArgs) -> Ended {
             .context("cannot start the threads")?;
     }
     before_reading(&args.trace);
-    tcpprobe_trace::upgrade(&args.trace)?;
+    // an older one is brought up to date once everything else is in order
+    match TraceReader::open(&args.trace) {
+        Err(tcpprobe_trace::Error::OldVersion { .. }) if !args.dry_run => {}
+        opened => drop(opened?),
+    }
     let mut is_long = false;
     for capture in &args.captures {
         // before anything is written: is each of them a capture at all? A pipe can be read but once
@@ -41,6 +46,9 @@ pub(crate) fn run(args: &JoinArgs) -> Ended {
                 is_long |= file.is_ok_and(|m| m.len() >= LONG_BYTES);
             }
         }
+    }
+    if !args.dry_run {
+        tcpprobe_trace::upgrade(&args.trace)?;
     }
     let mut writer = if args.dry_run { None } else { Some(JoinWriter::begin(&args.trace, is_long)?) };
     let mut joined = Vec::new();

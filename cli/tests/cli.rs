@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 use std::path::Path;
+use std::process::Command;
 
 use tcpprobe_trace::clock::Anchor;
 use tcpprobe_trace::writer::{SessionEnd, SessionStart, SessionWriter};
@@ -57,4 +58,34 @@ fn sessions() {
     let _ = std::fs::remove_file(folder.join("logs.in/logs.db"));
 
     trycmd::TestCases::new().case("tests/cmd/*.trycmd");
+}
+
+/// A classic pcap file of Ethernet frames, with none.
+const EMPTY_CAPTURE: [u32; 6] = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1];
+
+#[test]
+fn a_join_that_writes_nothing_leaves_an_older_trace_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (trace, capture) = (folder.path().join("old.db"), folder.path().join("empty.pcap"));
+    let sql = include_str!("../../trace/tests/version_5.sql");
+    rusqlite::Connection::open(&trace).unwrap().execute_batch(sql).unwrap();
+    std::fs::write(&capture, EMPTY_CAPTURE.map(u32::to_le_bytes).concat()).unwrap();
+    let before = std::fs::read(&trace).unwrap();
+    let join = |arguments: &[&str]| {
+        let command = Command::new(env!("CARGO_BIN_EXE_tcpprobe"))
+            .args(["join", "old.db"])
+            .args(arguments)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        String::from_utf8(command.stderr).unwrap()
+    };
+    let said = join(&["empty.pcap", "--dry-run"]);
+    assert!(said.contains("brings it up to date"), "{said}");
+    assert!(join(&["nowhere.pcap"]).contains("nowhere.pcap"));
+    assert_eq!(std::fs::read(&trace).unwrap(), before);
+    join(&["empty.pcap"]);
+    assert_ne!(std::fs::read(&trace).unwrap(), before);
+    let said = join(&["empty.pcap", "--dry-run"]);
+    assert!(!said.contains("brings it up to date"), "{said}");
 }
