@@ -19,6 +19,7 @@ use tcpprobe_trace::reader::{FlowRow, SampleRow};
 use crate::flows::Owners;
 use crate::hash::{HashMap, HashMapExt as _};
 use crate::packet::{Packet, SackBlocks, TcpFlags};
+use crate::seq::distance;
 use crate::sightings::FlowPacket;
 use agreement::agreement;
 use choice::{Choice, Fit, choose};
@@ -39,6 +40,10 @@ const OF_EACH_PART: usize = 2048;
 const FEWEST: usize = 3;
 /// So many connections are looked at, those with the most packets.
 const MOST_CONNECTIONS: usize = 1 << 16;
+
+/// How far a part of a stream may be from another one, in bytes and in ticks.
+const NEAR_NUMBER: u32 = 1 << 24;
+const NEAR_STAMP: u32 = 1 << 16;
 
 /// The capture's numbers minus the socket's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,6 +86,18 @@ impl Shifts {
         let sack = SackBlocks::new(&blocks);
         shifted.sack = if p.sack.complete() { sack } else { sack.cut() };
         shifted
+    }
+
+    /// Are numbers, and stamps if they are shifted at all, so near to the socket's own that they may be those of another
+    /// part of the same stream? Who draws numbers anew draws one of these once in hundreds of times.
+    fn are_small(self) -> bool {
+        let small = |shift: u32, most: u32| distance(shift, 0) <= most;
+        [self.own, self.peer].into_iter().all(|shift| small(shift, NEAR_NUMBER))
+            && [self.own_stamps, self.peer_stamps].into_iter().all(|shift| small(shift, NEAR_STAMP))
+    }
+
+    fn stamps_are_own(self) -> bool {
+        (self.own_stamps, self.peer_stamps) == (0, 0)
     }
 
     fn stamps(self, is_out: bool) -> u32 {
@@ -167,6 +184,12 @@ impl<'a> Search<'a> {
             }
             let proof = agreement.proof(candidate.shifts, row.sampled, samples)?;
             let addresses = connection.addresses(candidate.local);
+            // what is sent at a steady pace is like itself, somewhat earlier: only the same stamps tell
+            let is_steady = candidate.shifts != Shifts::default() && candidate.shifts.are_small();
+            let is_stamped = agreement.is_stamped() && candidate.shifts.stamps_are_own();
+            if is_steady && !is_stamped && addresses == (row.local, row.remote) {
+                return None;
+            }
             let untranslated = match shown {
                 Shown::Not => false,
                 Shown::Misfit => addresses != (row.local, row.remote),

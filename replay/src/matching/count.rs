@@ -1,10 +1,11 @@
-//! The k-th packet has the k-th sample, where there are as many of both and delays do not speak against it.
+//! The k-th packet has the k-th sample, where there are as many of both and neither identifications nor delays speak
+//! against it.
 //!
 //! Of hundreds of ACKs that are alike each one has all others as its rivals, and most of what count says is said of all of
 //! them: it is found out once. Must not know how candidates are found.
 
 use super::empties::{EmptyKey, empty_key};
-use super::{LONG_NS, Matcher, Place, Rivals};
+use super::{LONG_NS, Matcher, Place, Rivals, Sighting};
 use crate::delays::{UsualDelays, Window};
 
 /// Packets that could have the same of several samples.
@@ -27,6 +28,8 @@ enum Count {
     Undecided,
     /// The k-th packet has the k-th sample, whatever delays are usual.
     Decided,
+    /// Each packet has the identification of one sample, and each sample that of one packet.
+    Numbered,
     /// If the delays are usual.
     Likely { delays: Vec<i64>, spread: i64, spacing: i64 },
 }
@@ -62,6 +65,10 @@ impl Contest {
             Count::Nothing => return Counted::Nothing,
             Count::Undecided => false,
             Count::Decided => true,
+            Count::Numbered => {
+                let own = candidates.iter().find(|&&s| matcher.samples[s as usize].ip_id == p.ip_id);
+                return own.map_or(Counted::Ambiguous, |&s| Counted::Sample(s));
+            }
             Count::Likely { delays, spread, spacing } => {
                 matcher.agree(packet, candidates, (delays, *spread, *spacing), usual)
             }
@@ -85,6 +92,9 @@ impl Matcher<'_> {
         if packets.windows(2).any(|w| self.are_copies(w[0], w[1])) {
             return Count::Undecided;
         }
+        if self.have_each_others_ids(packets, candidates) {
+            return Count::Numbered;
+        }
         let delays: Option<Vec<i64>> = packets.iter().zip(candidates).map(|(&r, &s)| self.delay(r, s)).collect();
         // without clocks only the count speaks
         let Some(delays) = delays else { return Count::Decided };
@@ -96,6 +106,21 @@ impl Matcher<'_> {
         let times = candidates.iter().filter_map(|&s| self.samples[s as usize].ts_ns);
         let spacing = times.clone().zip(times.skip(1)).map(|(a, b)| b - a).min().unwrap_or(0);
         Count::Likely { delays, spread, spacing }
+    }
+
+    /// Is each identification that of one packet and of one sample, in whatever order? That is no coincidence, even if too
+    /// little else tells whether identifications can be relied on.
+    fn have_each_others_ids(&self, packets: &[u32], candidates: &[u32]) -> bool {
+        let ids = |of: &[u32], all: &[Sighting]| {
+            let ids: Option<Vec<u16>> = of.iter().map(|&i| all[i as usize].ip_id.filter(|&id| id != 0)).collect();
+            ids.map(|mut ids| {
+                ids.sort_unstable();
+                ids
+            })
+        };
+        ids(packets, self.packets).is_some_and(|ids_of_packets| {
+            ids_of_packets.windows(2).all(|w| w[0] != w[1]) && ids(candidates, self.samples) == Some(ids_of_packets)
+        })
     }
 
     /// Do delays, by how much they differ and by how far the samples are apart, agree with what is usual around a packet?

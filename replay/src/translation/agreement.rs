@@ -84,6 +84,11 @@ impl Agreement {
         (off && (shifts.own == 0 || shifts.peer == 0)).then_some(Shifts { own_stamps, peer_stamps, ..shifts })
     }
 
+    /// Do different segments agree in their timestamp values as well?
+    pub(crate) fn is_stamped(&self) -> bool {
+        self.stamps > 1
+    }
+
     /// Is the flow this connection, as far as the two alone tell? `None`: there is no reason to think so.
     pub(crate) fn proof(&self, shifts: Shifts, sampled: Sampled, samples: &[SampleRow]) -> Option<Proof> {
         let timely = self.delays.is_some_and(|(least, most)| least >= -SAME_TIME_NS && most <= SAME_TIME_NS);

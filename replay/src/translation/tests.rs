@@ -349,3 +349,19 @@ fn a_bulk_transfer_shows_no_lengths() {
     talk.stamped = true;
     assert_eq!(world(&[(talk, fate(both))], &[true]).find().len(), 1);
 }
+
+#[test]
+fn what_goes_on_at_a_steady_pace_is_not_itself_with_other_numbers() {
+    let words: Vec<_> = (0..200).map(|_| (true, MSS, 2)).collect();
+    for stamped in [false, true] {
+        let segments = Talk { isns: (1000, 2000), words: words.clone(), stamped, begins_ms: 5 }.segments();
+        // all that the capture has is from before the recording began
+        let (captured, recorded) = segments.split_at(segments.len() / 2);
+        let all: Vec<Packet> = captured.iter().map(|(p, _)| *p).collect();
+        let samples: Vec<SampleRow> = (1..).zip(recorded).map(|(serial, (p, out))| sample(serial, p, *out)).collect();
+        let (connections, _) = unknown(&all, nobody);
+        let search = Search::new(&all, &connections);
+        let fits = search.fits(0, &flow(CLIENT, SERVER), &samples, Shown::Misfit);
+        assert!(search.decide(fits).0.is_empty(), "stamped: {stamped}");
+    }
+}

@@ -87,8 +87,11 @@ fn world_is_right(name: &str, usual: u64, world: impl Fn(u64) -> World) -> Resul
 /// As a capture that is too large to be joined at once: cut into many batches, in each of which little is known of a
 /// connection. Nothing may be wrong, and of 1000 packets at most 40 more may be without their sample.
 fn world_in_batches(name: &str, usual: u64, world: impl Fn(u64) -> World) -> Result<()> {
-    try_world(name, usual, world, Batching { packets: 1000, margin: 10 }, 40)
+    try_world(name, usual, world, BATCHES, 40)
 }
+
+/// Batches so short that each recording has many.
+const BATCHES: Batching = Batching { packets: 1000, margin: 10 };
 
 fn try_world(name: &str, usual: u64, world: impl Fn(u64) -> World, batching: Batching, allowance: u32) -> Result<()> {
     let mut shares = [Share::default(); 3];
@@ -99,7 +102,7 @@ fn try_world(name: &str, usual: u64, world: impl Fn(u64) -> World, batching: Bat
     for seed in seeds(usual)? {
         let recording = simulate(&world(seed), seed);
         floor = recording.world.floor;
-        let (verdict, rows) = joined(&recording, batching)?;
+        let (verdict, rows, violations) = joined(&recording, batching)?;
         for (all, one) in shares.iter_mut().zip(verdict.shares.into_iter().chain([verdict.sacked])) {
             all.there += one.there;
             all.found += one.found;
@@ -120,6 +123,7 @@ fn try_world(name: &str, usual: u64, world: impl Fn(u64) -> World, batching: Bat
         if let Some(connection) = number("TCPPROBE_SIM_FLOW")? {
             eprintln!("{}", list(&recording, connection as usize, &rows, &BTreeSet::new()));
         }
+        ensure!(violations.is_empty(), "world {name} seed {seed}: `verify` finds\n{}", violations.join("\n"));
     }
     let [data, empty, sacked] = shares;
     let summary = format!(
@@ -175,7 +179,8 @@ fn pool(threads: usize) -> ThreadPool {
     ThreadPoolBuilder::new().num_threads(threads).build().expect("threads")
 }
 
-fn joined(recording: &Recording, batching: Batching) -> Result<(Verdict, Vec<PacketRow>)> {
+/// What is right and wrong of a join, its rows, and what `verify` says of it.
+fn joined(recording: &Recording, batching: Batching) -> Result<(Verdict, Vec<PacketRow>, Vec<String>)> {
     // in memory where that is possible: a disk's delays would be most of the time
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? };
@@ -200,11 +205,9 @@ fn joined(recording: &Recording, batching: Batching) -> Result<(Verdict, Vec<Pac
         }
         Ok(())
     })?;
-    let (world, seed) = (recording.world.name, recording.seed);
-    ensure!(violations.is_empty(), "world {world} seed {seed}: `verify` finds\n{}", violations.join("\n"));
     let mut verdict = compare(recording, &joined.packets);
     verdict.account(recording, &joined.capture.packetless);
-    Ok((verdict, joined.packets))
+    Ok((verdict, joined.packets, violations))
 }
 
 /// What once went wrong.
@@ -218,8 +221,10 @@ fn regressions() -> Result<()> {
         let seed = seed.parse().with_context(|| format!("`{line}`"))?;
         let world = by_name(world, seed).with_context(|| format!("there is no world {world}"))?;
         let recording = simulate(&world, seed);
-        let (verdict, rows) = joined(&recording, Batching::default())?;
+        let batching = if parts.next() == Some("batches") { BATCHES } else { Batching::default() };
+        let (verdict, rows, violations) = joined(&recording, batching)?;
         faults += &words(&recording, &verdict, &rows);
+        ensure!(violations.is_empty(), "`{line}`: `verify` finds\n{}", violations.join("\n"));
     }
     ensure!(faults.is_empty(), "{faults}");
     Ok(())

@@ -54,7 +54,7 @@ pub(crate) fn is_near(world: &'static World) -> Result<()> {
     for seed in seeds(SEEDS)? {
         let recording = simulate(world, seed);
         let less = recording.thinned();
-        let (_, rows) = joined(&less, Batching::default())?;
+        let (_, rows, _) = joined(&less, Batching::default())?;
         let mut faults = Vec::new();
         near.add(&recording.nearness(&less, &rows, &mut faults));
         for (connection, packet, what) in &faults {
