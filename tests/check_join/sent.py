@@ -119,6 +119,8 @@ def may_be_numbered(packet, sample):
 
 def is_also_true(check, packet, sample, transmissions, clock):
     """A packet made of several samples may name any of them that is true for its own first byte."""
+    if sample["seq"] is None:
+        return False
     start = packet.start + seq_diff(sample["seq"], packet.seq)
     if not packet.start < start < packet.end:
         return False
