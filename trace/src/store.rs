@@ -86,9 +86,14 @@ fn migrate(db: &Connection, path: &Path) -> Result<()> {
 
 /// Opens a trace for writing, making one where there is no file, or an empty one.
 pub(crate) fn open_or_create(path: &Path) -> Result<Connection> {
-    match std::fs::metadata(path) {
-        Ok(m) if m.len() > 0 => return open_write(path),
-        Ok(_) => {}
+    let has_bytes = |path: &Path| std::fs::metadata(path).map(|m| m.len() > 0);
+    match has_bytes(path) {
+        Ok(true) => match open_write(path) {
+            // its making was interrupted, and SQLite has just taken back what there was of it
+            Err(Error::NotATrace { .. }) if has_bytes(path).is_ok_and(|has| !has) => {}
+            opened => return opened,
+        },
+        Ok(false) => {}
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => make(path)?,
         Err(cause) => return Err(Error::Io { path: path.to_owned(), cause }),
     }

@@ -349,6 +349,23 @@ fn the_end_of_a_connection_is_recorded() {
 }
 
 #[test]
+fn a_trace_whose_making_was_interrupted_is_made() {
+    let (folder, path) = temp();
+    // killed, or on a disk that fails: some pages are there, and the journal that takes them back
+    let unfinished = folder.path().join("unfinished.db");
+    let db = Connection::open(&unfinished).unwrap();
+    db.execute_batch("PRAGMA cache_size = 1; BEGIN; CREATE TABLE t (x); INSERT INTO t VALUES (randomblob(100000))")
+        .unwrap();
+    std::fs::copy(&unfinished, &path).unwrap();
+    let beside = |path: &Path| path.with_extension("db-journal");
+    std::fs::copy(beside(&unfinished), beside(&path)).unwrap();
+    drop(db);
+    assert!(std::fs::metadata(&path).unwrap().len() > 0);
+    write(&path, &[sample(1, State::default())], &SessionEnd::default());
+    assert_eq!(one(&path, "SELECT count(*) FROM samples"), [Value::Integer(1)]);
+}
+
+#[test]
 fn a_second_session_leaves_the_first_as_it_is() {
     let (_dir, path) = temp();
     write(&path, &[sample(1, state(&[("snd_cwnd", 10)]))], &SessionEnd::default());
