@@ -52,12 +52,16 @@ pub(crate) struct Segment {
     pub(crate) ack: u32,
 }
 
+/// So many packets of a sample are looked at: 64 KiB are 1,366 segments of the smallest MSS (48 bytes), and no network
+/// cuts into single bytes.
+const MOST_PIECES: usize = 4096;
+
 impl Segment {
     /// How many sightings of it came before, by the packets of its sample from the latest one back, each with how many
     /// came before it.
     pub(crate) fn seen(self, before: impl Iterator<Item = (Segment, u32)>) -> u32 {
         let mut seen = 0;
-        for (earlier, of_earlier) in before {
+        for (earlier, of_earlier) in before.take(MOST_PIECES) {
             seen += u32::from(match self.space {
                 0 => earlier == self,
                 // a byte of one transmission is seen again
@@ -84,8 +88,8 @@ struct Sampled {
 /// Of so many that look alike the latest are compared: a flood of them does not take its square.
 const MOST_COMPARED: usize = 64;
 
-/// Where the latest of so many begin.
-fn latest(of: usize) -> usize {
+/// Where those begin that are compared, of so many.
+fn compared(of: usize) -> usize {
     of.saturating_sub(MOST_COMPARED)
 }
 
@@ -93,7 +97,7 @@ fn latest(of: usize) -> usize {
 /// once, without a word on where ([`are_usual`])?
 pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], usual: bool) -> Vec<u32> {
     let mut of_samples: Vec<Sampled> = Vec::new();
-    let mut of_sample: Vec<Option<usize>> =
+    let mut latest: Vec<Option<usize>> =
         vec![None; found.iter().filter_map(|f| f.sample()).max().map_or(0, |s| s as usize + 1)];
     // of each look that a packet without a sample has, all that have it
     let unsampled = packets.iter().zip(found).filter(|(_, f)| f.sample().is_none());
@@ -106,14 +110,14 @@ pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], us
             Some(s) => {
                 let seen = if alike.is_empty() { None } else { alike.get_mut(&looks(p, packet.is_out)) };
                 if let Some(seen) = seen {
-                    let from = latest(seen.len());
+                    let from = compared(seen.len());
                     match seen[from..].iter_mut().find(|one| one.sample == Some(s)) {
                         Some(one) => one.packets.push(p),
                         None => seen.push(Alike { sample: Some(s), packets: vec![p] }),
                     }
                 }
                 let segment = Segment { seq: p.seq, space: space(p.len, p.flags.0) as u32, ack: p.ack };
-                let before = of_sample[s as usize].replace(of_samples.len());
+                let before = latest[s as usize].replace(of_samples.len());
                 let earlier = std::iter::successors(before.map(|at| &of_samples[at]), |e| Some(&of_samples[e.before?]));
                 let seen = segment.seen(earlier.map(|e| (e.segment, e.seen)));
                 of_samples.push(Sampled { segment, seen, before });
@@ -122,9 +126,9 @@ pub(crate) fn number(all: &[Packet], packets: &[FlowPacket], found: &[Found], us
             None => {
                 let seen = alike.entry(looks(p, packet.is_out)).or_default();
                 let is_one = |one: &&mut Alike<'_>| {
-                    one.packets[latest(one.packets.len())..].iter().all(|q| are_one(p, q, usual))
+                    one.packets[compared(one.packets.len())..].iter().all(|q| are_one(p, q, usual))
                 };
-                let from = latest(seen.len());
+                let from = compared(seen.len());
                 match seen[from..].iter_mut().find(is_one) {
                     Some(one) => {
                         one.packets.push(p);
