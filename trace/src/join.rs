@@ -38,6 +38,11 @@ impl Match {
             Match::None => "none",
         }
     }
+
+    /// Has the packet a sample of its own?
+    pub fn is_own(self) -> bool {
+        matches!(self, Match::Exact | Match::Within)
+    }
 }
 
 /// Why a packet has no sample of its own. The order is that of the codes in the tables.

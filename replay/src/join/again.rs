@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use tcpprobe_trace::join::{Match, PacketRow};
+use tcpprobe_trace::join::PacketRow;
 
 use crate::copies::Segment;
 use crate::hash::{HashMap, HashMapExt as _};
@@ -44,7 +44,7 @@ impl Again {
         }
         let mut changed: HashMap<u64, u32> = HashMap::new();
         for row in rows.iter_mut() {
-            let Some(sample_id) = row.sample_id.filter(|_| is_sampled(row)) else { continue };
+            let Some(sample_id) = row.sample_id.filter(|_| row.matched.is_own()) else { continue };
             let segment = Segment { seq: row.seq, space: space(row.len, row.flags) as u32, ack: row.ack };
             let (seen, rank) = self.add(sample_id, segment);
             // what the batch took for an earlier sighting may have got no sample in its own
@@ -57,7 +57,7 @@ impl Again {
         self.forget();
         // the other socket's row of the same frame, where samples do not say more
         if !changed.is_empty() {
-            for row in rows.iter_mut().filter(|row| !is_sampled(row)) {
+            for row in rows.iter_mut().filter(|row| !row.matched.is_own()) {
                 row.copy = changed.get(&row.number).copied().unwrap_or(row.copy);
             }
         }
@@ -86,8 +86,4 @@ impl Again {
             self.forgotten += 1;
         }
     }
-}
-
-fn is_sampled(row: &PacketRow) -> bool {
-    matches!(row.matched, Match::Exact | Match::Within)
 }

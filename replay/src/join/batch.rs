@@ -13,6 +13,9 @@ use crate::sightings::FlowPacket;
 use crate::steps;
 use crate::views::{Account, Matching, Places, View, account, by_flow};
 
+/// So many stretches of a batch say how delays went.
+const STRETCHES: usize = 128;
+
 /// What was found in a batch.
 pub(super) struct Found {
     /// Of its own packets, by flow and frame number.
@@ -187,8 +190,7 @@ struct Frame {
 
 impl Frame {
     fn of(row: &PacketRow) -> Frame {
-        let sampled = matches!(row.matched, Match::Exact | Match::Within);
-        Frame { copy: row.copy, sampled, joined: row.matched != Match::None }
+        Frame { copy: row.copy, sampled: row.matched.is_own(), joined: row.matched != Match::None }
     }
 
     /// Which copy the frame is, where what its sender's socket and its receiver's say cannot both be right: what was
@@ -204,6 +206,3 @@ impl Frame {
         }
     }
 }
-
-/// So many stretches of a batch say how delays went.
-const STRETCHES: usize = 128;

@@ -208,7 +208,7 @@ impl Packet {
 
     /// Has it a sample of its own?
     fn is_sampled(&self) -> bool {
-        matches!(self.matched, Some(Match::Exact | Match::Within))
+        self.matched.is_some_and(Match::is_own)
     }
 
     /// What does not belong together of the columns that say how its state is known.
@@ -218,7 +218,7 @@ impl Packet {
             return Some("its reason is none that there is".into());
         }
         let Some(matched) = self.matched else { return Some("its match is none that there is".into()) };
-        let own = matches!(matched, Match::Exact | Match::Within);
+        let own = matched.is_own();
         let edges = [self.carried.0, self.carried.1].iter().flatten().count();
         let wrong = if own && reason.is_some() {
             "has a reason"
