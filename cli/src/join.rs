@@ -32,10 +32,10 @@ pub(crate) fn run(args: &JoinArgs) -> Ended {
     }
     before_reading(&args.trace);
     // an older one is brought up to date once everything else is in order
-    match TraceReader::open(&args.trace) {
-        Err(tcpprobe_trace::Error::OldVersion { .. }) if !args.dry_run => {}
-        opened => drop(opened?),
-    }
+    let is_old = match TraceReader::open(&args.trace) {
+        Err(tcpprobe_trace::Error::OldVersion { .. }) if !args.dry_run => true,
+        opened => opened.map(|_| false)?,
+    };
     let mut is_long = false;
     for capture in &args.captures {
         // before anything is written: is each of them a capture at all? A pipe can be read but once
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &JoinArgs) -> Ended {
             }
         }
     }
-    if !args.dry_run {
+    if is_old {
         tcpprobe_trace::upgrade(&args.trace)?;
     }
     let mut writer = if args.dry_run { None } else { Some(JoinWriter::begin(&args.trace, is_long)?) };
