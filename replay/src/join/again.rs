@@ -87,3 +87,22 @@ impl Again {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_any_number_of_sightings_the_latest_are_remembered() {
+        const TOO_MANY: i64 = 10;
+        let mut again = Again::default();
+        let segment = Segment { seq: 1, space: 100, ack: 5 };
+        for sample_id in 0..MOST as i64 + TOO_MANY {
+            assert_eq!(again.add(sample_id, segment), (0, 0));
+        }
+        again.forget();
+        assert_eq!((again.sightings.len(), again.latest.len()), (MOST, MOST));
+        assert_eq!(again.add(TOO_MANY - 1, segment), (0, 0), "forgotten");
+        assert_eq!(again.add(TOO_MANY, segment), (1, 1), "the oldest that is remembered");
+    }
+}

@@ -54,7 +54,8 @@ pub(crate) fn is_near(world: &'static World) -> Result<()> {
     for seed in seeds(SEEDS)? {
         let recording = simulate(world, seed);
         let less = recording.thinned();
-        let (_, rows, _) = joined(&less, Batching::default())?;
+        let (_, rows, violations) = joined(&less, Batching::default())?;
+        ensure!(violations.is_empty(), "world {} seed {seed}: `verify` finds\n{}", world.name, violations.join("\n"));
         let mut faults = Vec::new();
         near.add(&recording.nearness(&less, &rows, &mut faults));
         for (connection, packet, what) in &faults {
