@@ -89,7 +89,7 @@ impl Shifts {
     }
 
     /// Are numbers, and stamps if they are shifted at all, so near to the socket's own that they may be those of another
-    /// part of the same stream? Who draws numbers anew draws one of these once in hundreds of times.
+    /// part of the same stream? Who draws one number anew draws one of these once in 128 times.
     fn are_small(self) -> bool {
         let small = |shift: u32, most: u32| distance(shift, 0) <= most;
         [self.own, self.peer].into_iter().all(|shift| small(shift, NEAR_NUMBER))
