@@ -57,6 +57,10 @@ pub struct Packet {
     pub tsecr: Option<u32>,
     /// The blocks of the SACK option.
     pub sack: SackBlocks,
+    /// Bytes of the header that options take which come and go from segment to segment (SACK, MPTCP's DSS, AccECN),
+    /// padding included: timestamps and signatures, which every segment has, left aside. 0 as well where the snaplen cut
+    /// the options.
+    pub varying_options_bytes: u8,
     /// Identification of the IPv4 header, of the inner one in a tunnel. `None`: IPv6 has none.
     pub ip_id: Option<u16>,
     /// Time to live or hop limit of that header.
@@ -87,6 +91,7 @@ pub struct Segment {
     pub tsval: Option<u32>,
     pub tsecr: Option<u32>,
     pub sack: SackBlocks,
+    pub varying_options_bytes: u8,
     pub ip_id: Option<u16>,
     pub ttl: u8,
     pub interface: Option<u32>,
@@ -98,7 +103,7 @@ impl Segment {
     /// The segment as frame `number` of a capture, seen at `ts_ns`.
     pub fn at(self, number: u64, ts_ns: Option<i64>) -> Packet {
         let Self { src, dst, src_port, dst_port, seq, ack, len, flags, window, tsval, tsecr, .. } = self;
-        let Self { sack, ip_id, ttl, interface, sll_type, tunnel, .. } = self;
+        let Self { sack, varying_options_bytes, ip_id, ttl, interface, sll_type, tunnel, .. } = self;
         Packet {
             number,
             ts_ns,
@@ -114,6 +119,7 @@ impl Segment {
             tsval,
             tsecr,
             sack,
+            varying_options_bytes,
             ip_id,
             ttl,
             interface,

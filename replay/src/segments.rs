@@ -39,12 +39,13 @@ impl Segments {
         if !samples.iter().any(|s| s.sacked_out.is_some() && s.mss.is_some()) {
             return None;
         }
-        let (mut bounds, mut fin): (Vec<Position>, Option<Position>) = (Vec::new(), None);
-        let mut bound = |seq: u32, len: u32, flags: u16, near: Position| {
+        // each with the bytes that options took of a full segment there, of which only packets tell
+        let (mut bounds, mut fin): (Vec<(Position, Option<u8>)>, Option<Position>) = (Vec::new(), None);
+        let mut bound = |seq: u32, len: u32, flags: u16, near: Position, options: Option<u8>| {
             let start = nearest(seq, near);
             let (data, end) = (start + i64::from(len), start + space(len, flags));
             if end > start {
-                bounds.extend([start, data, end]);
+                bounds.extend([(start, options), (data, None), (end, None)]);
                 fin = fin.or(Some(data).filter(|_| len > 0 && end > data));
             }
             end
@@ -54,25 +55,29 @@ impl Segments {
         for (s, at) in sends().filter(|(s, _)| s.phase == Phase::Transmit) {
             // what found no room in a queue of the host begins again, and may have grown
             if next.next() != Some(s.seq) {
-                bound(s.seq, s.len, s.flags, at.nxt);
+                bound(s.seq, s.len, s.flags, at.nxt, None);
             }
         }
         let mut end = edges.first()?.nxt;
         for p in packets.iter().filter(|packet| packet.is_out).map(|packet| &all[packet.index as usize]) {
-            end = end.max(bound(p.seq, p.len, p.flags.0, end));
+            let options = Some(p.varying_options_bytes).filter(|_| !p.flags.syn());
+            end = end.max(bound(p.seq, p.len, p.flags.0, end, options));
         }
-        bounds.sort_unstable();
-        bounds.dedup();
+        // of several packets the first one tells: what was sent again was rarely selectively acknowledged
+        bounds.sort_by_key(|&(at, options)| (at, options.is_none()));
+        bounds.dedup_by_key(|bound| bound.0);
         let mut stretches: Vec<Stretch> = Vec::with_capacity(bounds.len());
-        let (mut sample, mut mss) = (0, 0);
-        for start in bounds {
+        let (mut sample, mut mss, mut options) = (0, 0, 0);
+        for (start, there) in bounds {
             // as it was when this was sent
             while sample < samples.len() && (edges[sample].nxt <= start || mss == 0) {
                 mss = samples[sample].mss.map_or(mss, i64::from);
                 sample += 1;
             }
             let before = stretches.last().map_or(0, |last| last.up_to(start));
-            let mss = if fin == Some(start) { 0 } else { mss.max(1) };
+            // `mss_cache` has room for what every segment has alone: `tcp_current_mss` takes off the rest
+            options = there.map_or(options, i64::from);
+            let mss = if fin == Some(start) { 0 } else { (mss - options).max(1) };
             stretches.push(Stretch { start, mss, before });
         }
         Some(Segments { stretches })
@@ -115,6 +120,7 @@ fn count(bytes: i64, mss: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::translation::testing::{PUSH, packet, sample};
 
     /// Stretches of (start, end, bytes of a full segment); `fin`: the last one ends with a FIN.
     fn segments(of: &[(i64, i64, i64)], fin: bool) -> Segments {
@@ -161,6 +167,31 @@ mod tests {
     fn full_segments_are_those_of_their_time() {
         let all = segments(&[(0, 2000, 1000), (2000, 4000, 500)], false);
         assert_eq!(all.of(&board(&[(0, 4000)])), 2 + 4);
+    }
+
+    /// MPTCP's DSS takes 24 bytes of each: 1,431 bytes are sent at once, as one segment and 7 bytes.
+    #[test]
+    fn what_other_options_take_is_no_room_for_data() {
+        let (local, remote) = ("10.0.0.1:1", "10.0.0.2:2");
+        let sent = |seq, len| Packet { varying_options_bytes: 24, ..packet(local, remote, seq, 1, len, PUSH) };
+        let all = [sent(1000, 2848), sent(3848, 1431), sent(5279, 1424)];
+        let packets: Vec<FlowPacket> = (0..3).map(|index| FlowPacket { index, is_out: true }).collect();
+        let samples: Vec<SampleRow> = all
+            .iter()
+            .zip(1..)
+            .map(|(p, serial)| SampleRow {
+                snd_una: Some(1000),
+                snd_nxt: Some(p.seq),
+                sacked_out: Some(0),
+                mss: Some(1448),
+                ..sample(serial, p, true)
+            })
+            .collect();
+        let edges = crate::rebuild::edges_of(&samples);
+        let all = Segments::new(&samples, &edges, &all, &packets).unwrap();
+        let of = |start: u32, end: u32| all.between(Position::first(start), Position::first(end));
+        assert_eq!(of(3848, 5279), 2);
+        assert_eq!(of(1000, 6703), 2 + 2 + 1);
     }
 
     #[test]

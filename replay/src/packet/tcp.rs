@@ -42,6 +42,7 @@ pub(super) fn segment(datagram: &Datagram<'_>) -> Result<Segment, Stop> {
         tsval: options.timestamps.map(|(tsval, _)| tsval),
         tsecr: options.timestamps.map(|(_, tsecr)| tsecr),
         sack: options.sack,
+        varying_options_bytes: options.varying_bytes,
         ip_id: id,
         ttl,
         interface: None,
@@ -57,6 +58,8 @@ struct Options {
     timestamps: Option<(u32, u32)>,
     /// Blocks (RFC 2018 section 3).
     sack: SackBlocks,
+    /// Bytes of all others but signatures, padding included; 0 where they were cut.
+    varying_bytes: u8,
 }
 
 impl Options {
@@ -70,8 +73,12 @@ impl Options {
         const SACK: u8 = 5;
         const TIMESTAMPS: u8 = 8;
         const TIMESTAMPS_LEN: u8 = 10;
+        // RFC 2385, RFC 5925
+        const MD5_SIGNATURE: u8 = 19;
+        const AUTHENTICATION: u8 = 29;
         let missing = len.saturating_sub(captured.len());
-        let mut options = Self { timestamps: None, sack: SackBlocks::NONE };
+        let mut options = Self { timestamps: None, sack: SackBlocks::NONE, varying_bytes: 0 };
+        let mut in_every_segment = 0;
         let mut rest = captured;
         let cut = loop {
             match *rest {
@@ -86,6 +93,9 @@ impl Options {
                         options.sack = SackBlocks::from_wire(after.get(..end - 2).unwrap_or(after));
                     }
                     let Some((option, after)) = rest.split_at_checked(end) else { break true };
+                    if matches!(kind, TIMESTAMPS | MD5_SIGNATURE | AUTHENTICATION) {
+                        in_every_segment += end.next_multiple_of(4);
+                    }
                     if kind == TIMESTAMPS && len == TIMESTAMPS_LEN {
                         options.timestamps = be32(option, 2).zip(be32(option, 6));
                     }
@@ -96,6 +106,8 @@ impl Options {
         };
         if cut {
             options.sack = options.sack.cut();
+        } else {
+            options.varying_bytes = u8::try_from(len.saturating_sub(in_every_segment)).unwrap_or(0);
         }
         options
     }
@@ -164,7 +176,8 @@ mod tests {
     fn sack_options_of_impossible_length_have_no_blocks() {
         for len in [2, 3, 9, 11, 14] {
             let option = [&[5, len][..], &vec![7; usize::from(len) - 2]].concat();
-            assert_eq!(read(&[&option[..], &TS].concat()), Options { timestamps: VALUES, sack: SackBlocks::NONE });
+            let options = read(&[&option[..], &TS].concat());
+            assert_eq!((options.timestamps, options.sack), (VALUES, SackBlocks::NONE));
         }
     }
 
@@ -180,6 +193,26 @@ mod tests {
         assert_eq!(Options::read(&options, options.len() + 2).sack, SackBlocks::new(&BLOCKS[..2]).cut());
         let ended = [&options[..], &[0]].concat();
         assert_eq!(Options::read(&ended, ended.len() + 1).sack, SackBlocks::new(&BLOCKS[..2]), "none can follow");
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_all_but_timestamps_and_signatures() {
+        let timestamps = [&[1, 1], &TS[..]].concat();
+        let dss = [&[30, 22][..], &[0; 20], &[1, 1]].concat();
+        let md5 = [&[1, 1, 19, 18][..], &[0; 16]].concat();
+        let authentication = [&[29, 15][..], &[0; 13], &[1]].concat();
+        let sack = [&[1, 1], &sack_option(2)[..]].concat();
+        let varying = |options: &[&[u8]]| read(&options.concat()).varying_bytes;
+        assert_eq!(varying(&[]), 0);
+        assert_eq!(varying(&[&timestamps]), 0);
+        assert_eq!(varying(&[&timestamps, &sack]), 20);
+        assert_eq!(varying(&[&timestamps, &dss]), 24);
+        assert_eq!(varying(&[&sack]), 20);
+        assert_eq!(varying(&[&md5]), 0);
+        assert_eq!(varying(&[&md5, &sack]), 20);
+        assert_eq!(varying(&[&timestamps, &authentication]), 0);
+        let cut = [timestamps, sack].concat();
+        assert_eq!(Options::read(&cut[..20], cut.len()).varying_bytes, 0, "others may have been cut");
     }
 
     #[test]

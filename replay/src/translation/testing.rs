@@ -33,6 +33,7 @@ pub(crate) fn packet(from: &str, to: &str, seq: u32, ack: u32, len: u32, flags: 
         tsval: None,
         tsecr: None,
         sack: SackBlocks::NONE,
+        varying_options_bytes: 0,
         ip_id: None,
         ttl: 64,
         interface: None,

@@ -45,6 +45,7 @@ pub(crate) fn usual() -> Segment {
         tsval: Some(0x1112_1314),
         tsecr: Some(0x2122_2324),
         sack: SackBlocks::NONE,
+        varying_options_bytes: 0,
         ip_id: Some(0x1234),
         ttl: 64,
         interface: None,
