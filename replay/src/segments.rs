@@ -3,6 +3,10 @@
 //!
 //! Owns where one transmission ends and the next one begins; must not know which samples and ACKs are compared.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
 use tcpprobe_trace::reader::SampleRow;
 use tcpprobe_trace::sample::{Kind, Phase};
 
@@ -39,45 +43,46 @@ impl Segments {
         if !samples.iter().any(|s| s.sacked_out.is_some() && s.mss.is_some()) {
             return None;
         }
-        // each with the bytes that options took of a full segment there, of which only packets tell
-        let (mut bounds, mut fin): (Vec<(Position, Option<u8>)>, Option<Position>) = (Vec::new(), None);
-        let mut bound = |seq: u32, len: u32, flags: u16, near: Position, options: Option<u8>| {
+        // each with the packet that told of it last, from 1
+        let (mut bounds, mut fin): (Vec<(Position, usize)>, Option<Position>) = (Vec::new(), None);
+        let mut bound = |seq: u32, len: u32, flags: u16, near: Position, packet: usize| {
             let start = nearest(seq, near);
             let (data, end) = (start + i64::from(len), start + space(len, flags));
             if end > start {
-                bounds.extend([(start, options), (data, None), (end, None)]);
+                bounds.extend([start, data, end].map(|at| (at, packet)));
                 fin = fin.or(Some(data).filter(|_| len > 0 && end > data));
             }
-            end
+            (start, end)
         };
         let sends = || samples.iter().zip(edges).filter(|(s, _)| s.has_segment && s.kind == Kind::Send);
         let mut next = sends().skip(1).map(|(s, _)| s.seq);
         for (s, at) in sends().filter(|(s, _)| s.phase == Phase::Transmit) {
             // what found no room in a queue of the host begins again, and may have grown
             if next.next() != Some(s.seq) {
-                bound(s.seq, s.len, s.flags, at.nxt, None);
+                bound(s.seq, s.len, s.flags, at.nxt, 0);
             }
         }
-        let mut end = edges.first()?.nxt;
-        for p in packets.iter().filter(|packet| packet.is_out).map(|packet| &all[packet.index as usize]) {
-            let options = Some(p.varying_options_bytes).filter(|_| !p.flags.syn());
-            end = end.max(bound(p.seq, p.len, p.flags.0, end, options));
-        }
-        // of several packets the first one tells: what was sent again was rarely selectively acknowledged
-        bounds.sort_by_key(|&(at, options)| (at, options.is_none()));
-        bounds.dedup_by_key(|bound| bound.0);
-        let mut stretches: Vec<Stretch> = Vec::with_capacity(bounds.len());
-        let (mut sample, mut mss, mut options) = (0, 0, 0);
-        for (start, there) in bounds {
-            // as it was when this was sent
-            while sample < samples.len() && (edges[sample].nxt <= start || mss == 0) {
-                mss = samples[sample].mss.map_or(mss, i64::from);
-                sample += 1;
+        let begin = edges.first()?.nxt;
+        let (mut end, mut again) = (begin, Vec::new());
+        for (packet, number) in packets.iter().filter(|packet| packet.is_out).zip(1..) {
+            let p = &all[packet.index as usize];
+            let sent = bound(p.seq, p.len, p.flags.0, end, number);
+            if sent.1 > end {
+                end = sent.1;
+            } else {
+                again.push((sent, number));
             }
+        }
+        let cuts = Cuts::new(bounds, &again);
+        let mut full = cuts.first_sent(samples, edges);
+        if samples.iter().any(|s| s.mss != samples[0].mss) {
+            cuts.sent_again(samples, edges, &mut full);
+        }
+        let taken = cuts.taken_by_options(all, packets, begin);
+        let mut stretches: Vec<Stretch> = Vec::with_capacity(full.len());
+        for ((&start, full), taken) in cuts.0.iter().zip(full).zip(taken) {
             let before = stretches.last().map_or(0, |last| last.up_to(start));
-            // `mss_cache` has room for what every segment has alone: `tcp_current_mss` takes off the rest
-            options = there.map_or(options, i64::from);
-            let mss = if fin == Some(start) { 0 } else { (mss - options).max(1) };
+            let mss = if fin == Some(start) { 0 } else { (full - taken).max(1) };
             stretches.push(Stretch { start, mss, before });
         }
         Some(Segments { stretches })
@@ -104,6 +109,116 @@ impl Segments {
     /// Segments of what is selectively acknowledged.
     pub(crate) fn of(&self, board: &Scoreboard) -> i64 {
         board.ranges().map(|(start, end)| self.between(start, end)).sum()
+    }
+}
+
+/// Where what was sent at once begins and ends: ascending, each once. What is said of each stretch is as long.
+struct Cuts(Vec<Position>);
+
+impl Cuts {
+    /// Where something was sent again across a bound, there is none any more, unless a later packet has it again.
+    fn new(mut bounds: Vec<(Position, usize)>, again: &[((Position, Position), usize)]) -> Cuts {
+        bounds.sort_unstable_by_key(|&(at, packet)| (at, Reverse(packet)));
+        bounds.dedup_by_key(|bound| bound.0);
+        let mut is_gone = vec![false; bounds.len()];
+        for &((start, end), packet) in again {
+            let from = bounds.partition_point(|b| b.0 <= start);
+            for (bound, is_gone) in bounds.iter().zip(&mut is_gone).skip(from).take_while(|(bound, _)| bound.0 < end) {
+                *is_gone |= bound.1 < packet;
+            }
+        }
+        Cuts(bounds.into_iter().zip(is_gone).filter(|&(_, is_gone)| !is_gone).map(|((at, _), _)| at).collect())
+    }
+
+    /// `mss` of each stretch as it was when it was sent first.
+    fn first_sent(&self, samples: &[SampleRow], edges: &[Edges]) -> Vec<i64> {
+        let (mut sample, mut mss) = (0, 0);
+        let of = |&start: &Position| {
+            while sample < samples.len() && (edges[sample].nxt <= start || mss == 0) {
+                mss = samples[sample].mss.map_or(mss, i64::from);
+                sample += 1;
+            }
+            mss
+        };
+        self.0.iter().map(of).collect()
+    }
+
+    /// As it was when it was sent again.
+    fn sent_again(&self, samples: &[SampleRow], edges: &[Edges], full: &mut [i64]) {
+        for (s, at) in samples.iter().zip(edges).filter(|(s, _)| s.has_segment && s.kind == Kind::Retransmit) {
+            let start = nearest(s.seq, at.una);
+            if let Some(mss) = s.mss {
+                full[self.between(start, start + i64::from(s.len))].fill(mss.into());
+            }
+        }
+    }
+
+    /// How much of `mss`, which has room for what every segment has alone, other options took when a stretch was last
+    /// cut into segments (`tcp_current_mss`): of that only packets tell.
+    fn taken_by_options(&self, all: &[Packet], packets: &[FlowPacket], begin: Position) -> Vec<i64> {
+        let mut taken = vec![0; self.0.len()];
+        let of = |packet: &FlowPacket| &all[packet.index as usize];
+        let has_options = |p: &Packet| p.varying_options_bytes > 0 && p.len > 0 && !p.flags.syn();
+        if !packets.iter().any(|packet| packet.is_out && has_options(of(packet))) {
+            return taken;
+        }
+        let mut outstanding = Outstanding { splits: BTreeSet::new(), end: begin };
+        for packet in packets {
+            let p = of(packet);
+            if !packet.is_out {
+                outstanding.acknowledged(p);
+            } else if p.len > 0 && !p.flags.syn() {
+                let (start, end) = outstanding.sent(p);
+                taken[self.between(start, end)].fill(p.varying_options_bytes.into());
+            }
+        }
+        taken
+    }
+
+    fn between(&self, start: Position, end: Position) -> Range<usize> {
+        let from = self.0.partition_point(|&b| b < start);
+        from..self.0.partition_point(|&b| b < end).max(from)
+    }
+}
+
+/// Of what is outstanding, where each packet of the kernel's begins and ends.
+struct Outstanding {
+    splits: BTreeSet<Position>,
+    /// Of all that was sent.
+    end: Position,
+}
+
+impl Outstanding {
+    /// What is cut into segments when this is sent: where it is a part of what was once sent at once, the rest as well
+    /// (`tcp_fragment`).
+    fn sent(&mut self, p: &Packet) -> (Position, Position) {
+        let start = nearest(p.seq, self.end);
+        let end = start + i64::from(p.len);
+        let whole = match end > self.end {
+            true => (start, end),
+            false => (
+                self.splits.range(..=start).next_back().copied().unwrap_or(start),
+                self.splits.range(end..).next().copied().unwrap_or(end),
+            ),
+        };
+        self.splits.extend([start, end]);
+        self.end = self.end.max(end);
+        whole
+    }
+
+    /// What was selectively acknowledged is split from the rest (`tcp_match_skb_to_sack`).
+    fn acknowledged(&mut self, p: &Packet) {
+        if !p.flags.ack() {
+            return;
+        }
+        let ack = nearest(p.ack, self.end);
+        while self.splits.first().is_some_and(|&split| split < ack) {
+            self.splits.pop_first();
+        }
+        for (left, right) in p.sack.iter() {
+            let edges = [left, right].map(|edge| nearest(edge, self.end));
+            self.splits.extend(edges.into_iter().filter(|&edge| ack <= edge && edge <= self.end));
+        }
     }
 }
 
@@ -169,29 +284,49 @@ mod tests {
         assert_eq!(all.of(&board(&[(0, 4000)])), 2 + 4);
     }
 
-    /// MPTCP's DSS takes 24 bytes of each: 1,431 bytes are sent at once, as one segment and 7 bytes.
-    #[test]
-    fn what_other_options_take_is_no_room_for_data() {
-        let (local, remote) = ("10.0.0.1:1", "10.0.0.2:2");
-        let sent = |seq, len| Packet { varying_options_bytes: 24, ..packet(local, remote, seq, 1, len, PUSH) };
-        let all = [sent(1000, 2848), sent(3848, 1431), sent(5279, 1424)];
-        let packets: Vec<FlowPacket> = (0..3).map(|index| FlowPacket { index, is_out: true }).collect();
-        let samples: Vec<SampleRow> = all
-            .iter()
-            .zip(1..)
-            .map(|(p, serial)| SampleRow {
+    /// What was sent, each packet with its sample: sequence number, bytes, bytes of options.
+    fn sent(of: &[(u32, u32, u8)]) -> Segments {
+        let packet = |&(seq, len, options): &(u32, u32, u8)| Packet {
+            varying_options_bytes: options,
+            ..packet("10.0.0.1:1", "10.0.0.2:2", seq, 1, len, PUSH)
+        };
+        let all: Vec<Packet> = of.iter().map(packet).collect();
+        let packets: Vec<FlowPacket> =
+            (0..all.len()).map(|index| FlowPacket { index: index as u32, is_out: true }).collect();
+        let (mut samples, mut nxt) = (Vec::new(), 1000);
+        for (p, serial) in all.iter().zip(1..) {
+            samples.push(SampleRow {
+                kind: if p.seq < nxt { Kind::Retransmit } else { Kind::Send },
                 snd_una: Some(1000),
-                snd_nxt: Some(p.seq),
+                snd_nxt: Some(nxt),
                 sacked_out: Some(0),
                 mss: Some(1448),
                 ..sample(serial, p, true)
-            })
-            .collect();
-        let edges = crate::rebuild::edges_of(&samples);
-        let all = Segments::new(&samples, &edges, &all, &packets).unwrap();
-        let of = |start: u32, end: u32| all.between(Position::first(start), Position::first(end));
-        assert_eq!(of(3848, 5279), 2);
-        assert_eq!(of(1000, 6703), 2 + 2 + 1);
+            });
+            nxt = nxt.max(p.seq + p.len);
+        }
+        Segments::new(&samples, &crate::rebuild::edges_of(&samples), &all, &packets).unwrap()
+    }
+
+    fn segments_of(all: &Segments, start: u32, end: u32) -> i64 {
+        all.between(Position::first(start), Position::first(end))
+    }
+
+    /// MPTCP's DSS takes 24 bytes of each: 1,431 bytes are sent at once, as one segment and 7 bytes.
+    #[test]
+    fn what_other_options_take_is_no_room_for_data() {
+        let all = sent(&[(1000, 2848, 24), (3848, 1431, 24), (5279, 1424, 24)]);
+        assert_eq!(segments_of(&all, 3848, 5279), 2);
+        assert_eq!(segments_of(&all, 1000, 6703), 2 + 2 + 1);
+    }
+
+    /// Sent behind a SACK option, and sent again without one.
+    #[test]
+    fn what_is_sent_again_is_cut_anew() {
+        let tail = sent(&[(1000, 2872, 12), (2448, 1424, 0)]);
+        assert_eq!(segments_of(&tail, 1000, 2448), 1, "so is what was sent along with it");
+        let segments = sent(&[(1000, 1436, 12), (2436, 1436, 12), (1000, 1448, 0), (2448, 1424, 0)]);
+        assert_eq!(segments_of(&segments, 1000, 3872), 2);
     }
 
     #[test]
