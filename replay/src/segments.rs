@@ -5,7 +5,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use tcpprobe_trace::reader::SampleRow;
 use tcpprobe_trace::sample::{Kind, Phase};
@@ -69,8 +68,9 @@ impl Segments {
             let sent = bound(p.seq, p.len, p.flags.0, end, number);
             if sent.1 > end {
                 end = sent.1;
-            } else {
-                again.push((sent, number));
+            } else if sent.1 > sent.0 {
+                // not where it begins
+                again.push(((sent.0 + 1, sent.1), number));
             }
         }
         let cuts = Cuts::new(bounds, &again);
@@ -120,14 +120,31 @@ impl Cuts {
     fn new(mut bounds: Vec<(Position, usize)>, again: &[((Position, Position), usize)]) -> Cuts {
         bounds.sort_unstable_by_key(|&(at, packet)| (at, Reverse(packet)));
         bounds.dedup_by_key(|bound| bound.0);
+        let cuts = Cuts(bounds.iter().map(|bound| bound.0).collect());
         let mut is_gone = vec![false; bounds.len()];
-        for &((start, end), packet) in again {
-            let from = bounds.partition_point(|b| b.0 <= start);
-            for (bound, is_gone) in bounds.iter().zip(&mut is_gone).skip(from).take_while(|(bound, _)| bound.0 < end) {
-                *is_gone |= bound.1 < packet;
+        cuts.last_over(again, |bound, packet| is_gone[bound] = bounds[bound].1 < packet);
+        Cuts(cuts.0.into_iter().zip(is_gone).filter(|&(_, is_gone)| !is_gone).map(|(at, _)| at).collect())
+    }
+
+    /// For each stretch that begins within one or more of these, in the order of time: the last one. Each is looked at
+    /// once, however many of them there are.
+    fn last_over<T: Copy>(&self, these: &[((Position, Position), T)], mut is: impl FnMut(usize, T)) {
+        // of each stretch the next one that none has been found for yet, or one before it
+        let mut open: Vec<usize> = (0..=self.0.len()).collect();
+        for &((start, end), what) in these.iter().rev() {
+            let mut at = self.0.partition_point(|&b| b < start);
+            loop {
+                while open[at] != at {
+                    open[at] = open[open[at]];
+                    at = open[at];
+                }
+                if self.0.get(at).is_none_or(|&b| b >= end) {
+                    break;
+                }
+                is(at, what);
+                open[at] = at + 1;
             }
         }
-        Cuts(bounds.into_iter().zip(is_gone).filter(|&(_, is_gone)| !is_gone).map(|((at, _), _)| at).collect())
     }
 
     /// `mss` of each stretch as it was when it was sent first.
@@ -145,12 +162,12 @@ impl Cuts {
 
     /// As it was when it was sent again.
     fn sent_again(&self, samples: &[SampleRow], edges: &[Edges], full: &mut [i64]) {
-        for (s, at) in samples.iter().zip(edges).filter(|(s, _)| s.has_segment && s.kind == Kind::Retransmit) {
+        let is_again = |s: &SampleRow| s.has_segment && s.kind == Kind::Retransmit;
+        let again = samples.iter().zip(edges).filter(|(s, _)| is_again(s)).filter_map(|(s, at)| {
             let start = nearest(s.seq, at.una);
-            if let Some(mss) = s.mss {
-                full[self.between(start, start + i64::from(s.len))].fill(mss.into());
-            }
-        }
+            Some(((start, start + i64::from(s.len)), i64::from(s.mss?)))
+        });
+        self.last_over(&again.collect::<Vec<_>>(), |stretch, mss| full[stretch] = mss);
     }
 
     /// How much of `mss`, which has room for what every segment has alone, other options took when a stretch was last
@@ -163,21 +180,17 @@ impl Cuts {
             return taken;
         }
         let mut outstanding = Outstanding { splits: BTreeSet::new(), end: begin };
+        let mut cut = Vec::new();
         for packet in packets {
             let p = of(packet);
             if !packet.is_out {
                 outstanding.acknowledged(p);
             } else if p.len > 0 && !p.flags.syn() {
-                let (start, end) = outstanding.sent(p);
-                taken[self.between(start, end)].fill(p.varying_options_bytes.into());
+                cut.push((outstanding.sent(p), i64::from(p.varying_options_bytes)));
             }
         }
+        self.last_over(&cut, |stretch, bytes| taken[stretch] = bytes);
         taken
-    }
-
-    fn between(&self, start: Position, end: Position) -> Range<usize> {
-        let from = self.0.partition_point(|&b| b < start);
-        from..self.0.partition_point(|&b| b < end).max(from)
     }
 }
 
@@ -234,6 +247,8 @@ fn count(bytes: i64, mss: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::translation::testing::{PUSH, packet, sample};
 
@@ -282,6 +297,24 @@ mod tests {
     fn full_segments_are_those_of_their_time() {
         let all = segments(&[(0, 2000, 1000), (2000, 4000, 500)], false);
         assert_eq!(all.of(&board(&[(0, 4000)])), 2 + 4);
+    }
+
+    proptest! {
+        #[test]
+        fn the_last_over_each_is_found(
+            bounds in prop::collection::btree_set(0i64..60, 0..30),
+            these in prop::collection::vec((0i64..60, 0i64..30), 0..30),
+        ) {
+            let cuts = Cuts(bounds.iter().map(|&at| at.into()).collect());
+            let these: Vec<_> = these.iter().map(|&(start, len)| (start.into(), (start + len).into())).zip(0..).collect();
+            let mut found = vec![None; bounds.len()];
+            cuts.last_over(&these, |stretch, number| {
+                assert_eq!(found[stretch].replace(number), None, "once");
+            });
+            let over = |at: Position| these.iter().rfind(|((start, end), _)| *start <= at && at < *end).map(|t| t.1);
+            let expected: Vec<Option<i32>> = cuts.0.iter().map(|&at| over(at)).collect();
+            prop_assert_eq!(found, expected);
+        }
     }
 
     /// What was sent, each packet with its sample: sequence number, bytes, bytes of options.
