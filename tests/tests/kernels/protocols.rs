@@ -6,15 +6,15 @@ use rusqlite::Connection;
 use crate::machine::{Run, number};
 use crate::transfers::{SENDER, nothing_lost};
 
-/// Two subflows at least, both with data.
+/// Of several connections one at least sent data from the second address, too.
 pub(crate) fn mptcp(run: &Run) -> Result<()> {
     let db = exchanged(run, &[])?;
     let subflows = number(
         &db,
         "SELECT count(DISTINCT flow_id) FROM packets JOIN flows ON flows.id = flow_id
-         WHERE len > 0 AND dir = 'out' AND local_addr LIKE '10.77._.1'",
+         WHERE len > 0 AND dir = 'out' AND local_addr = '10.77.1.1'",
     )?;
-    ensure!(subflows >= 2, "{subflows} subflows sent data");
+    ensure!(subflows >= 1, "no connection sent data from its second address");
     Ok(())
 }
 
