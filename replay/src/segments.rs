@@ -73,12 +73,17 @@ impl Segments {
                 again.push(((sent.0 + 1, sent.1), number));
             }
         }
+        let with_options = with_options(all, packets, begin);
+        bounds.extend(with_options.iter().flat_map(|&((start, end), _, number)| [(start, number), (end, number)]));
         let cuts = Cuts::new(bounds, &again);
         let mut full = cuts.first_sent(samples, edges);
         if samples.iter().any(|s| s.mss != samples[0].mss) {
             cuts.sent_again(samples, edges, &mut full);
         }
-        let taken = cuts.taken_by_options(all, packets, begin);
+        // `mss` has room for what every segment has alone (`tcp_current_mss`)
+        let mut taken = vec![0; full.len()];
+        let by_options = with_options.into_iter().map(|(cut, bytes, _)| (cut, bytes));
+        cuts.last_over(&by_options.collect::<Vec<_>>(), |stretch, bytes| taken[stretch] = bytes);
         let mut stretches: Vec<Stretch> = Vec::with_capacity(full.len());
         for ((&start, full), taken) in cuts.0.iter().zip(full).zip(taken) {
             let before = stretches.last().map_or(0, |last| last.up_to(start));
@@ -169,29 +174,28 @@ impl Cuts {
         });
         self.last_over(&again.collect::<Vec<_>>(), |stretch, mss| full[stretch] = mss);
     }
+}
 
-    /// How much of `mss`, which has room for what every segment has alone, other options took when a stretch was last
-    /// cut into segments (`tcp_current_mss`): of that only packets tell.
-    fn taken_by_options(&self, all: &[Packet], packets: &[FlowPacket], begin: Position) -> Vec<i64> {
-        let mut taken = vec![0; self.0.len()];
-        let of = |packet: &FlowPacket| &all[packet.index as usize];
-        let has_options = |p: &Packet| p.varying_options_bytes > 0 && p.len > 0 && !p.flags.syn();
-        if !packets.iter().any(|packet| packet.is_out && has_options(of(packet))) {
-            return taken;
-        }
-        let mut outstanding = Outstanding { splits: BTreeSet::new(), end: begin };
-        let mut cut = Vec::new();
-        for packet in packets {
-            let p = of(packet);
-            if !packet.is_out {
-                outstanding.acknowledged(p);
-            } else if p.len > 0 && !p.flags.syn() {
-                cut.push((outstanding.sent(p), i64::from(p.varying_options_bytes)));
-            }
-        }
-        self.last_over(&cut, |stretch, bytes| taken[stretch] = bytes);
-        taken
+/// What is cut into segments with each packet that is sent, and how many bytes of each segment options took that not every
+/// segment has: of that only packets tell. With the packet's number, from 1; nothing, where no packet has any.
+fn with_options(all: &[Packet], packets: &[FlowPacket], begin: Position) -> Vec<((Position, Position), i64, usize)> {
+    let has_data = |p: &Packet| p.len > 0 && !p.flags.syn();
+    let of = |packet: &FlowPacket| &all[packet.index as usize];
+    if !packets.iter().any(|packet| packet.is_out && has_data(of(packet)) && of(packet).varying_options_bytes > 0) {
+        return Vec::new();
     }
+    let mut outstanding = Outstanding { splits: BTreeSet::new(), end: begin };
+    let (mut cut, mut number) = (Vec::new(), 0);
+    for packet in packets {
+        let p = of(packet);
+        number += usize::from(packet.is_out);
+        if !packet.is_out {
+            outstanding.acknowledged(p);
+        } else if has_data(p) {
+            cut.push((outstanding.sent(p), i64::from(p.varying_options_bytes), number));
+        }
+    }
+    cut
 }
 
 /// Of what is outstanding, where each packet of the kernel's begins and ends.
@@ -207,12 +211,11 @@ impl Outstanding {
     fn sent(&mut self, p: &Packet) -> (Position, Position) {
         let start = nearest(p.seq, self.end);
         let end = start + i64::from(p.len);
-        let whole = match end > self.end {
-            true => (start, end),
-            false => (
-                self.splits.range(..=start).next_back().copied().unwrap_or(start),
-                self.splits.range(end..).next().copied().unwrap_or(end),
-            ),
+        let before = self.splits.range(..=start).next_back();
+        let whole = match (before, self.splits.range(end..).next()) {
+            (Some(&before), Some(&behind)) if end <= self.end => (before, behind),
+            // new, or acknowledged while it was on its way to the capture
+            _ => (start, end),
         };
         self.splits.extend([start, end]);
         self.end = self.end.max(end);

@@ -133,6 +133,8 @@ fn in_parallel(
     add: &mut dyn FnMut(Found) -> tcpprobe_trace::Result<()>,
 ) -> Result<(), Error> {
     let threads = rayon::current_num_threads();
+    // while one batch takes long, what was found in those behind it waits in memory
+    let most_ahead = (threads + threads.div_ceil(2)) as u64;
     std::thread::scope(|scope| {
         // none waits: memory holds those that are being joined, and the one that is being read
         let (give, batches) = sync_channel(0);
@@ -152,6 +154,7 @@ fn in_parallel(
             let mut early: BTreeMap<u64, Found> = BTreeMap::new();
             loop {
                 while running < threads
+                    && number - next < most_ahead
                     && let Ok(batch) = batches.recv()
                 {
                     let batch = batch?;
