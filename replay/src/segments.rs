@@ -73,8 +73,8 @@ impl Segments {
                 again.push(((sent.0 + 1, sent.1), number));
             }
         }
-        let with_options = with_options(all, packets, begin);
-        bounds.extend(with_options.iter().flat_map(|&((start, end), _, number)| [(start, number), (end, number)]));
+        let cut = cut_by(all, packets, begin);
+        bounds.extend(cut.iter().flat_map(|&((start, end), (_, number))| [(start, number), (end, number)]));
         let cuts = Cuts::new(bounds, &again);
         let mut full = cuts.first_sent(samples, edges);
         if samples.iter().any(|s| s.mss != samples[0].mss) {
@@ -82,8 +82,7 @@ impl Segments {
         }
         // `mss` has room for what every segment has alone (`tcp_current_mss`)
         let mut taken = vec![0; full.len()];
-        let by_options = with_options.into_iter().map(|(cut, bytes, _)| (cut, bytes));
-        cuts.last_over(&by_options.collect::<Vec<_>>(), |stretch, bytes| taken[stretch] = bytes);
+        cuts.last_over(&cut, |stretch, (bytes, _)| taken[stretch] = bytes);
         let mut stretches: Vec<Stretch> = Vec::with_capacity(full.len());
         for ((&start, full), taken) in cuts.0.iter().zip(full).zip(taken) {
             let before = stretches.last().map_or(0, |last| last.up_to(start));
@@ -178,7 +177,7 @@ impl Cuts {
 
 /// What is cut into segments with each packet that is sent, and how many bytes of each segment options took that not every
 /// segment has: of that only packets tell. With the packet's number, from 1; nothing, where no packet has any.
-fn with_options(all: &[Packet], packets: &[FlowPacket], begin: Position) -> Vec<((Position, Position), i64, usize)> {
+fn cut_by(all: &[Packet], packets: &[FlowPacket], begin: Position) -> Vec<((Position, Position), (i64, usize))> {
     let has_data = |p: &Packet| p.len > 0 && !p.flags.syn();
     let of = |packet: &FlowPacket| &all[packet.index as usize];
     if !packets.iter().any(|packet| packet.is_out && has_data(of(packet)) && of(packet).varying_options_bytes > 0) {
@@ -192,7 +191,7 @@ fn with_options(all: &[Packet], packets: &[FlowPacket], begin: Position) -> Vec<
         if !packet.is_out {
             outstanding.acknowledged(p);
         } else if has_data(p) {
-            cut.push((outstanding.sent(p), i64::from(p.varying_options_bytes), number));
+            cut.push((outstanding.sent(p), (i64::from(p.varying_options_bytes), number)));
         }
     }
     cut
