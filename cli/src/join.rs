@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use tcpprobe_replay::capture::Capture;
-use tcpprobe_replay::join::{Batching, Joined, join_capture_in_parts};
+use tcpprobe_replay::join::{Batching, Joined, Readers, join_capture_in_parts};
 use tcpprobe_trace::join::{ClockEstimate, JoinWriter, Match, Outcome, Translation};
 use tcpprobe_trace::reader::TraceReader;
 
@@ -51,14 +51,18 @@ pub(crate) fn run(args: &JoinArgs) -> Ended {
         tcpprobe_trace::upgrade(&args.trace)?;
     }
     let mut writer = if args.dry_run { None } else { Some(JoinWriter::begin(&args.trace, is_long)?) };
+    let readers = match &writer {
+        None => Readers::new(&args.trace),
+        Some(writer) => Readers::beside(writer, &args.trace)?,
+    };
     let mut joined = Vec::new();
     for capture in &args.captures {
         joined.push(match &mut writer {
             None => {
                 let (opened, _bar) = open(capture)?;
-                join_capture_in_parts(&args.trace, opened, Batching::default(), |_| Ok(()))?
+                join_capture_in_parts(&readers, opened, Batching::default(), |_| Ok(()))?
             }
-            Some(writer) => written(writer, args, capture)?,
+            Some(writer) => written(writer, &readers, capture)?,
         });
     }
     if let Some(writer) = writer {
@@ -80,11 +84,11 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<(Capture, Progress)> {
 }
 
 /// Joins a capture and writes what is found while the join goes on.
-fn written(writer: &mut JoinWriter, args: &JoinArgs, capture: &Path) -> anyhow::Result<Joined> {
+fn written(writer: &mut JoinWriter, readers: &Readers<'_>, capture: &Path) -> anyhow::Result<Joined> {
     let path = std::path::absolute(capture).unwrap_or_else(|_| capture.to_owned());
     let mut id = None;
     let (opened, _bar) = open(capture)?;
-    let joined = join_capture_in_parts(&args.trace, opened, Batching::default(), |part| {
+    let joined = join_capture_in_parts(readers, opened, Batching::default(), |part| {
         let id = match id {
             Some(id) => id,
             None => *id.insert(writer.start(&path)?),

@@ -22,6 +22,7 @@ use crate::flows::Dealer;
 use crate::hash::{HashMap, HashMapExt as _};
 
 pub use crate::batches::Batching;
+pub use crate::readers::Readers;
 
 use driver::Context;
 
@@ -100,7 +101,7 @@ pub fn join_in_parts(
     batching: Batching,
     take: impl FnMut(Part) -> tcpprobe_trace::Result<()>,
 ) -> Result<Joined, Error> {
-    join_capture_in_parts(trace, Capture::open(capture)?, batching, take)
+    join_capture_in_parts(&Readers::new(trace), Capture::open(capture)?, batching, take)
 }
 
 /// The same of a capture that was opened already: by a reader that counts what is read, for instance.
@@ -108,21 +109,20 @@ pub fn join_in_parts(
 /// # Errors
 /// As there.
 pub fn join_capture_in_parts(
-    trace: &Path,
+    readers: &Readers<'_>,
     capture: Capture,
     batching: Batching,
     mut take: impl FnMut(Part) -> tcpprobe_trace::Result<()>,
 ) -> Result<Joined, Error> {
-    let reader = TraceReader::open(trace)?;
-    let flows = reader.flows()?;
+    let flows = readers.read(TraceReader::flows)?;
     let path = capture.path().to_owned();
     let source = TcpPackets::new(capture);
     let dealer = Dealer::new(&flows);
     let mut shared = HashMap::new();
     for flow in dealer.shared().collect::<Vec<_>>() {
-        shared.insert(flow, reader.samples(flows[flow as usize].id)?);
+        shared.insert(flow, readers.read(|reader| reader.samples(flows[flow as usize].id))?);
     }
-    let context = Context::new(trace, &path, &flows, &reader)?;
+    let context = Context::new(readers, &path, &flows)?;
     let batcher = Batcher::new(source, dealer, shared, batching, &context.spare, Box::new(|| context.landmarks()));
-    driver::run(&context, &reader, batcher, &mut take)
+    driver::run(&context, batcher, &mut take)
 }

@@ -2,34 +2,60 @@
 //! the next flow's samples are likely to be on.
 
 use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 use tcpprobe_trace::Result;
+use tcpprobe_trace::join::JoinWriter;
 use tcpprobe_trace::reader::TraceReader;
 
 use crate::hash::HashMap;
 
-/// As many as are in use at once.
-pub(crate) struct Readers<'a> {
-    trace: &'a Path,
+/// As many connections as are in use at once.
+pub struct Readers<'a> {
+    /// Where more are opened; `None`: there are no others.
+    trace: Option<&'a Path>,
     idle: Mutex<Vec<TraceReader>>,
+    given_back: Condvar,
 }
 
 impl<'a> Readers<'a> {
-    pub(crate) fn new(trace: &'a Path) -> Readers<'a> {
-        Readers { trace, idle: Mutex::new(Vec::new()) }
+    /// Those of a trace that no one writes, or that everyone can read meanwhile.
+    pub fn new(trace: &'a Path) -> Readers<'a> {
+        Readers { trace: Some(trace), idle: Mutex::default(), given_back: Condvar::new() }
     }
 
-    /// Lends a connection.
+    /// Those of a trace that a join writes to, which has not started yet.
+    ///
+    /// # Errors
+    /// The trace cannot be opened.
+    pub fn beside(writer: &JoinWriter, trace: &'a Path) -> Result<Readers<'a>> {
+        // one for each thread that joins, for that which reads the capture, and for that which puts rows together
+        let idle = writer.readers(rayon::current_num_threads() + 2)?;
+        let trace = idle.is_empty().then_some(trace);
+        Ok(Readers { trace, idle: Mutex::new(idle), given_back: Condvar::new() })
+    }
+
+    /// Lends a connection. Who has one must not ask for a second one.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&TraceReader) -> Result<T>) -> Result<T> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let reader = match idle {
-            Some(reader) => reader,
-            None => TraceReader::open(self.trace)?,
-        };
+        let reader = self.take()?;
         let result = read(&reader);
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        self.given_back.notify_one();
         result
+    }
+
+    fn take(&self) -> Result<TraceReader> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match (idle.pop(), self.trace) {
+                (Some(reader), _) => return Ok(reader),
+                (None, Some(trace)) => {
+                    drop(idle);
+                    return TraceReader::open(trace);
+                }
+                (None, None) => idle = self.given_back.wait(idle).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
     }
 }
 

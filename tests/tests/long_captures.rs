@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use tcpprobe_fixtures::bulk::{Bulk, Written, write};
 use tcpprobe_fixtures::scenario::Scenario;
-use tcpprobe_replay::join::{Batching, join, join_in_parts};
+use tcpprobe_replay::capture::Capture;
+use tcpprobe_replay::join::{Batching, Readers, join, join_capture_in_parts, join_in_parts};
 use tcpprobe_tests::tools;
-use tcpprobe_trace::join::{Match, PacketRow};
+use tcpprobe_trace::join::{JoinWriter, Match, PacketRow};
 
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -53,7 +54,9 @@ fn is_joined_whole(bulk: &Bulk) {
     }
     let verified = tcpprobe(folder, &["verify", "trace.db"]).expect_code(0).unwrap();
     assert!(verified.stdout.contains("no violation") || verified.stderr.contains("no violation"));
-    assert!(!folder.join("trace.db-wal").exists(), "the trace is one file again");
+    for beside in ["trace.db-wal", "trace.db-journal"] {
+        assert!(!folder.join(beside).exists(), "the trace is one file again");
+    }
     // a packet and a flow are found without a look at the others
     for by in ["capture_id = 1", "flow_id = 1"] {
         let plan = format!("EXPLAIN QUERY PLAN SELECT * FROM packets WHERE {by} AND number = 5");
@@ -276,6 +279,27 @@ fn many_short_connections_are_joined_whole() {
     is_joined_whole(&Bulk { flows: 300, packets_a_flow: Some(10), ..BULK });
 }
 
+/// Locks are a process's, and go when it closes the file, whichever of its connections does.
+#[test]
+fn a_trace_that_is_being_joined_is_kept_from_other_processes_until_that_is_done() {
+    let (folder, written) = recorded(&Bulk { packets: 2_000, ..BULK });
+    let trace = folder.path().join("trace.db");
+    let mut writer = JoinWriter::begin(&trace, true).unwrap();
+    let readers = Readers::beside(&writer, &trace).unwrap();
+    let capture = Capture::open(&folder.path().join("trace.pcap")).unwrap();
+    let id = writer.start(Path::new("trace.pcap")).unwrap();
+    join_capture_in_parts(&readers, capture, Batching::default(), |part| {
+        writer.add(id, part.packets.into_iter(), &part.packetless)
+    })
+    .unwrap();
+    drop(readers);
+    let counted = ["sql", "trace.db", "SELECT count(*) FROM packets"];
+    let refused = tcpprobe(folder.path(), &counted).expect_code(1).unwrap().stderr;
+    assert!(refused.contains("trace.db") && refused.contains("another process"), "{refused}");
+    writer.commit().unwrap();
+    assert_eq!(number(folder.path(), counted[2]), written.packets);
+}
+
 #[test]
 fn a_join_that_is_killed_leaves_the_trace_as_it_was() {
     let (folder, written) = recorded(&BULK);
@@ -286,10 +310,10 @@ fn a_join_that_is_killed_leaves_the_trace_as_it_was() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // rows are being written when there is something in the log
+    // its transaction has begun to change something when there is a journal
     let began = Instant::now();
-    let log = folder.join("trace.db-wal");
-    while !std::fs::metadata(&log).is_ok_and(|m| m.len() > 0) {
+    let journal = folder.join("trace.db-journal");
+    while !std::fs::metadata(&journal).is_ok_and(|m| m.len() > 0) {
         assert!(join.try_wait().unwrap().is_none() && began.elapsed() < LIMIT, "nothing was written");
         std::thread::yield_now();
     }

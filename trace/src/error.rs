@@ -69,7 +69,7 @@ pub enum Error {
         cause: std::io::Error,
     },
     /// SQLite refused something.
-    #[error("{path}: {context}: {cause}", path = path.display())]
+    #[error("{path}: {context}: {cause}{}", way_out(cause), path = path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -97,4 +97,14 @@ pub enum Error {
         /// The contradiction.
         what: String,
     },
+}
+
+/// What to do about what SQLite says, where that is not plain.
+fn way_out(cause: &rusqlite::Error) -> &'static str {
+    match cause.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseBusy) => {
+            "; another process is writing it, or reading it: try again when it is done"
+        }
+        _ => "",
+    }
 }

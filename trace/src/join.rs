@@ -7,8 +7,9 @@ use std::sync::LazyLock;
 
 use rusqlite::{Connection, Statement, ToSql, params};
 
+use crate::reader::TraceReader;
 use crate::schema::PACKET_INDEXES;
-use crate::store::{failed, has_log, log_ahead, one_file, open_write};
+use crate::store::{failed, has_log, hold, log_ahead, one_file, open_held, open_write};
 use crate::{Error, Result};
 
 /// How a packet's state is known. The order is that of the codes in the tables.
@@ -285,10 +286,20 @@ pub struct CaptureRow {
 pub struct JoinWriter {
     db: Connection,
     path: PathBuf,
-    /// Has it put a log beside the file?
-    logs: bool,
+    sharing: Sharing,
     /// Are the rows without their indexes, which are made when all are there?
     unindexed: bool,
+}
+
+/// How the trace is read while it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    /// It is not: everything has been read by then. Or there is a log beside it already, a recorder's.
+    AsFound,
+    /// By this process alone, without locks. What is written goes to its place at once.
+    Held,
+    /// By everyone. What is written goes to a log first, which this writer has put there.
+    Logged,
 }
 
 /// Pages that are kept before they are written: indexes are sorted in as much memory. KiB, as SQLite has it.
@@ -369,19 +380,34 @@ fn bind(statement: &mut Statement<'_>, place: &mut usize, capture_id: i64, p: &P
 
 impl JoinWriter {
     /// Opens a trace; nothing in it changes before [`JoinWriter::commit`]. No one else can write from the first call of
-    /// [`JoinWriter::start`] on. `while_read`: others read it until then, the join itself among them; that takes a log
-    /// beside the file, whose header says so.
+    /// [`JoinWriter::start`] on.
+    ///
+    /// `while_read`: the join reads it until then, through [`JoinWriter::readers`]. No one else can read it meanwhile, but
+    /// for a trace that is being recorded: rows go to their places at once, where a log would have them written twice.
     pub fn begin(path: &Path, while_read: bool) -> Result<JoinWriter> {
         let db = open_write(path)?;
-        // while a recording is being written it has one already, which is not this one's to take away
-        let logs = while_read && !has_log(&db);
-        if logs {
-            log_ahead(&db, path)?;
-        }
+        let mut sharing = Sharing::AsFound;
         if while_read {
+            if hold(&db, path)? {
+                sharing = Sharing::Held;
+            } else if !has_log(&db) {
+                // one that is there is not this one's to take away
+                log_ahead(&db, path)?;
+                sharing = Sharing::Logged;
+            }
             db.pragma_update(None, "cache_size", CACHE).map_err(failed(path, "cannot open"))?;
         }
-        Ok(JoinWriter { db, path: path.to_owned(), logs, unindexed: false })
+        Ok(JoinWriter { db, path: path.to_owned(), sharing, unindexed: false })
+    }
+
+    /// So many connections that read the trace as it is, while this one writes; before its first call of
+    /// [`JoinWriter::start`]. None: it can be read by whoever opens it.
+    ///
+    /// # Errors
+    /// The trace cannot be opened.
+    pub fn readers(&self, count: usize) -> Result<Vec<TraceReader>> {
+        let count = if self.sharing == Sharing::Held { count } else { 0 };
+        (0..count).map(|_| Ok(TraceReader::new(open_held(&self.path)?, &self.path))).collect()
     }
 
     /// Replaces a capture's row and packets; returns the capture's id.
@@ -424,7 +450,10 @@ impl JoinWriter {
     fn unindex(&mut self) -> Result<()> {
         let err = failed(&self.path, "cannot write the join");
         let is_empty = "SELECT NOT EXISTS (SELECT 1 FROM packet_rows)";
-        if self.logs && !self.unindexed && self.db.query_row(is_empty, [], |r| r.get(0)).map_err(&err)? {
+        if self.sharing != Sharing::AsFound
+            && !self.unindexed
+            && self.db.query_row(is_empty, [], |r| r.get(0)).map_err(&err)?
+        {
             for (name, _) in PACKET_INDEXES {
                 self.db.execute_batch(&format!("DROP INDEX IF EXISTS {name}")).map_err(&err)?;
             }
@@ -556,7 +585,7 @@ impl Drop for JoinWriter {
         if !self.db.is_autocommit() {
             let _ = self.db.execute_batch("ROLLBACK");
         }
-        if self.logs {
+        if self.sharing == Sharing::Logged {
             one_file(&self.db);
         }
     }

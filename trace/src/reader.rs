@@ -144,12 +144,11 @@ pub struct TraceReader {
 impl TraceReader {
     /// Opens a trace; nothing in it can be changed through this.
     pub fn open(path: &Path) -> Result<TraceReader> {
-        Ok(TraceReader {
-            db: open_read(path)?,
-            path: path.to_owned(),
-            places: rows::Places::default(),
-            sessions: RefCell::default(),
-        })
+        Ok(TraceReader::new(open_read(path)?, path))
+    }
+
+    pub(crate) fn new(db: Connection, path: &Path) -> TraceReader {
+        TraceReader { db, path: path.to_owned(), places: rows::Places::default(), sessions: RefCell::default() }
     }
 
     /// Every flow of every session, by id.

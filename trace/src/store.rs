@@ -1,6 +1,8 @@
 //! Opening a trace: what it must be, and how the connection behaves.
 
+use std::fmt::Write as _;
 use std::fs::OpenOptions;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -52,10 +54,37 @@ fn is_half_written(error: &Error) -> bool {
     e.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK
 }
 
+/// Opens for reading a trace that a connection of this process holds ([`hold`]). That one must not have written yet: the
+/// schema is read now, and no lock keeps it as it is. What it writes later must be nothing that is read.
+pub(crate) fn open_held(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    // without locks, and without a look at whether someone else has changed it
+    let name = uri(path).map_err(|cause| Error::Io { path: path.to_owned(), cause })? + "?immutable=1";
+    connect_to(Path::new(&name), path, flags).map(|(db, _)| db)
+}
+
+/// A path as SQLite's names have it (<https://sqlite.org/uri.html>).
+fn uri(path: &Path) -> std::io::Result<String> {
+    let mut name = "file://".to_owned();
+    for &byte in std::path::absolute(path)?.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => name.push(byte.into()),
+            _ if byte.is_ascii_alphanumeric() => name.push(byte.into()),
+            _ => _ = write!(name, "%{byte:02x}"),
+        }
+    }
+    Ok(name)
+}
+
 /// Opens a file that must be a trace; with its version.
 fn connect(path: &Path, mode: OpenFlags) -> Result<(Connection, i64)> {
+    connect_to(path, path, mode)
+}
+
+/// The same of a file that SQLite knows by another name.
+fn connect_to(name: &Path, path: &Path, mode: OpenFlags) -> Result<(Connection, i64)> {
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut db = Connection::open_with_flags(path, flags).map_err(failed(path, "cannot open"))?;
+    let mut db = Connection::open_with_flags(name, flags).map_err(failed(path, "cannot open"))?;
     prepare(&db, path)?;
     let version = guard::within_steps(&mut db, path, |db| version(db, path))?;
     Ok((db, version))
@@ -121,6 +150,24 @@ pub(crate) fn log_ahead(db: &Connection, path: &Path) -> Result<()> {
     let err = failed(path, "cannot begin a session");
     db.pragma_update(None, "journal_mode", "WAL").map_err(&err)?;
     db.pragma_update(None, "synchronous", "NORMAL").map_err(&err)
+}
+
+/// Begins a transaction that keeps all others away from the trace until it ends. `false`: that is not to be had, and
+/// nothing has begun. With a log, as a recorder has it, others go on reading; and where pages move when some become free,
+/// who reads without locks would not find them.
+pub(crate) fn hold(db: &Connection, path: &Path) -> Result<bool> {
+    let err = failed(path, "cannot begin the join");
+    let moves_pages: i64 = db.pragma_query_value(None, "auto_vacuum", |r| r.get(0)).map_err(&err)?;
+    if moves_pages != 0 || has_log(db) {
+        return Ok(false);
+    }
+    db.execute_batch("BEGIN EXCLUSIVE").map_err(&err)?;
+    // a recorder may have begun just before
+    let held = !has_log(db);
+    if !held {
+        db.execute_batch("ROLLBACK").map_err(&err)?;
+    }
+    Ok(held)
 }
 
 /// No files but those beside the trace: a recorder may open no others.

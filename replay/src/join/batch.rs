@@ -65,7 +65,7 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
     dealt.sort_unstable_by_key(|d| d.0);
     let copies = copies::are_usual(&packets);
     let matching = Matching {
-        readers: &context.readers,
+        readers: context.readers,
         flows: context.flows,
         counts: &context.counts,
         signatures: &context.signatures,

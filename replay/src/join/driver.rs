@@ -26,7 +26,7 @@ const AT_ONCE: usize = 1 << 10;
 
 /// What all batches are joined with.
 pub(super) struct Context<'a> {
-    pub(super) readers: Readers<'a>,
+    pub(super) readers: &'a Readers<'a>,
     pub(super) flows: &'a [FlowRow],
     pub(super) counts: Counts,
     pub(super) signatures: Signatures,
@@ -41,24 +41,23 @@ pub(super) struct Context<'a> {
 
 impl<'a> Context<'a> {
     pub(super) fn new(
-        trace: &'a Path,
+        readers: &'a Readers<'a>,
         capture: &Path,
         flows: &'a [FlowRow],
-        reader: &TraceReader,
     ) -> tcpprobe_trace::Result<Context<'a>> {
         let capture = std::path::absolute(capture).unwrap_or_else(|_| capture.to_owned());
-        let sessions = reader.sessions()?;
+        let sessions = readers.read(TraceReader::sessions)?;
         let own = sessions.iter().find(|s| s.capture_path.as_ref() == Some(&capture));
         let dropped = own.and_then(|s| s.capture_dropped);
         Ok(Context {
-            readers: Readers::new(trace),
+            readers,
             flows,
             counts: Counts::default(),
             signatures: Signatures::default(),
             capture,
             dropped,
             landmarks: OnceLock::new(),
-            steps: reader.clock_steps()?,
+            steps: readers.read(TraceReader::clock_steps)?,
             spare: Spare::default(),
         })
     }
@@ -89,7 +88,6 @@ impl<'a> Context<'a> {
 /// Joins all batches.
 pub(super) fn run<'a>(
     context: &Context<'a>,
-    reader: &TraceReader,
     mut batcher: Batcher<'_>,
     take: &mut dyn FnMut(Part) -> tcpprobe_trace::Result<()>,
 ) -> Result<Joined, Error> {
@@ -112,10 +110,10 @@ pub(super) fn run<'a>(
     let mut packetless = Vec::new();
     let asked = ledger.close(context.flows, &mut packetless);
     take(Part { packets: Vec::new(), packetless })?;
-    beyond(context, reader, &read, &clocks, &asked, &mut ledger, take)?;
+    beyond(context, &read, &clocks, &asked, &mut ledger, take)?;
     let seen: HashSet<u32> = asked.iter().map(|(flow, _)| *flow).collect();
     for (flow, _) in context.flows.iter().zip(0u32..).filter(|(_, at)| !seen.contains(at)) {
-        match context.counts.of(&context.readers, flow.id)? {
+        match context.counts.of(context.readers, flow.id)? {
             0 => {}
             n => _ = ledger.samples.insert((flow.id, Outcome::FlowNotCaptured), n),
         }
@@ -186,7 +184,6 @@ fn in_parallel(
 /// The samples of captured flows from before their first packets and after their last ones, of which no batch has read.
 fn beyond(
     context: &Context<'_>,
-    reader: &TraceReader,
     read: &ReadSummary,
     clocks: &Clocks,
     asked: &[(u32, (i64, i64))],
@@ -204,7 +201,7 @@ fn beyond(
             for until in ids.chain([to]).collect::<Vec<_>>() {
                 let mut packetless = Vec::new();
                 let part = reader::Part { flow: &context.flows[flow as usize], ids: (from, until), sacked: Sacked::No };
-                let samples = reader.samples_of(&[part])?.concat();
+                let samples = context.readers.read(|reader| reader.samples_of(&[part]))?.concat();
                 ledger.add_samples(id, outcomes_beyond(&samples, clocks, coverage).into_iter(), &mut packetless);
                 take(Part { packets: Vec::new(), packetless })?;
                 from = until.saturating_add(1);

@@ -138,17 +138,17 @@ fn is_writing(pid: Pid, trace: &Path) -> Result<bool> {
     Ok(false)
 }
 
-/// Each round kills a join before its end: in turn one without and one with a log beside the trace, two of them while
-/// they write and two at any moment. In every third round the trace was joined before.
+/// Each round kills a join before its end: in turn a short one and one that keeps others away while it reads, two of them
+/// while they may write and two at any moment. In every third round the trace was joined before.
 pub(crate) fn killed(scene: &Scene, rounds: u32) -> Result<()> {
-    /// A join of this many bytes of capture, or more, has a log.
+    /// A join of this many bytes of capture, or more, keeps others away.
     const LONG_BYTES: u64 = 1 << 20;
     /// Each try of a round that comes too late halves the time in which the next one kills.
     const TRIES: u32 = 16;
     let short = Recorded::with(scene, "short", 6_000_000, &[])?;
     let long = Recorded::with(scene, "long", 12_000_000, &["--snaplen", "192"])?;
-    ensure!(std::fs::metadata(&short.pcap)?.len() < LONG_BYTES, "this join has a log too");
-    ensure!(std::fs::metadata(&long.pcap)?.len() >= LONG_BYTES, "this join has no log either");
+    ensure!(std::fs::metadata(&short.pcap)?.len() < LONG_BYTES, "this join keeps others away too");
+    ensure!(std::fs::metadata(&long.pcap)?.len() >= LONG_BYTES, "this join keeps no one away either");
     let (mut chance, mut too_late) = (Chance::new(), 0);
     for round in 0..rounds {
         let recorded = if round % 2 == 0 { &short } else { &long };
