@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
 use crate::decode::time_of;
 use crate::records::Records;
@@ -124,12 +125,17 @@ impl Merge {
                 self.held.done += 1;
                 continue;
             }
-            self.heap.pop();
             if let Some(record) = sources.front(source) {
                 records.push(record);
             }
             sources.take(source);
-            self.heap.extend(sources.front(source).map(|record| Reverse((time_of(record), source))));
+            let next = sources.front(source).map(time_of);
+            if let Some(mut first) = self.heap.peek_mut() {
+                match next {
+                    Some(time) => *first = Reverse((time, source)),
+                    None => _ = PeekMut::pop(first),
+                }
+            }
         }
     }
 }

@@ -134,6 +134,13 @@ impl Shared {
         // nothing is done under the lock that could leave the state half-way
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Tells whoever takes out that there is something, unless all of it is held back, and that is known there.
+    fn tell(&self, state: &State) {
+        if !(state.held && state.held_is_told) {
+            self.changed.notify_all();
+        }
+    }
 }
 
 /// Tells how much waits.
@@ -221,7 +228,7 @@ impl In {
                 state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             state.memory.push_back(batch);
-            self.shared.changed.notify_all();
+            self.shared.tell(&state);
         }
         let there = !state.out_gone;
         // what the writer has is as easily lost until it has committed it, and may take its time for that
@@ -265,8 +272,7 @@ impl In {
         let mut state = self.shared.state();
         state.held &= self.refused.is_none();
         state.memory = batches;
-        drop(state);
-        self.shared.changed.notify_all();
+        self.shared.tell(&state);
     }
 
     /// Writes batches from the front on, as long as it goes; before them those that the writer has, which are older. If

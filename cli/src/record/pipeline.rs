@@ -33,7 +33,7 @@ const BUSY_BYTES_PER_SECOND: f64 = (4 << 20) as f64;
 const PACE_EVERY: Duration = Duration::from_millis(200);
 /// The programs' cost is measured in so many of these at most. Once it is not, it cannot be measured again: that takes
 /// CAP_SYS_ADMIN, which is given up when a recording begins.
-const MEASURED_WHILE_BUSY: u32 = 8;
+const MEASURED_WHILE_BUSY: u32 = 3;
 /// With so many bytes of records in the backlog's file writing waits no longer, until there are none.
 const TOO_MANY_BYTES: u64 = 1 << 30;
 
@@ -253,24 +253,34 @@ struct Pace {
     taken_bytes: usize,
     /// Whether too many wait already.
     too_many: bool,
+    /// What was said last.
+    waits: bool,
 }
 
 impl Pace {
     fn new(may_wait: bool) -> Pace {
-        Pace { may_wait, since: Instant::now(), taken_bytes: 0, too_many: false }
+        Pace { may_wait, since: Instant::now(), taken_bytes: 0, too_many: false, waits: false }
     }
 
     /// What has been taken, and what waits in the file; `Some`: whether to wait from here on.
     fn after(&mut self, taken_bytes: usize, spilled_bytes: u64) -> Option<bool> {
         self.taken_bytes += taken_bytes;
         let elapsed = self.since.elapsed();
-        if !self.may_wait || elapsed < PACE_EVERY {
+        if !self.may_wait {
             return None;
+        }
+        if elapsed < PACE_EVERY {
+            // a transfer that begins is not to lose what the writer takes until then
+            let is_busy = self.taken_bytes as f64 > BUSY_BYTES_PER_SECOND * PACE_EVERY.as_secs_f64();
+            let begins = is_busy && !self.waits && !self.too_many;
+            self.waits |= begins;
+            return begins.then_some(true);
         }
         let bytes_per_second = self.taken_bytes as f64 / elapsed.as_secs_f64();
         (self.since, self.taken_bytes) = (Instant::now(), 0);
         self.too_many = spilled_bytes >= TOO_MANY_BYTES || (self.too_many && spilled_bytes > 0);
-        Some(!self.too_many && bytes_per_second > BUSY_BYTES_PER_SECOND)
+        self.waits = !self.too_many && bytes_per_second > BUSY_BYTES_PER_SECOND;
+        Some(self.waits)
     }
 }
 
@@ -548,6 +558,26 @@ mod tests {
         assert_eq!(after(much, TOO_MANY_BYTES / 2), Some(false), "until there are none");
         assert_eq!(after(much, 0), Some(true));
         assert_eq!(Pace::new(false).after(much, 0), None, "what is printed is wanted now");
+    }
+
+    /// What the writer does until a transfer is known to be a busy one, the transfer does not get.
+    #[test]
+    fn writing_waits_from_the_moment_that_too_much_has_come_for_the_time() {
+        // within a moment, or this machine stood still
+        let at_once = |pace: &mut Pace, taken_bytes| {
+            pace.since = Instant::now();
+            pace.after(taken_bytes, 0)
+        };
+        let enough = (BUSY_BYTES_PER_SECOND * PACE_EVERY.as_secs_f64()) as usize;
+        let mut pace = Pace::new(true);
+        assert_eq!(at_once(&mut pace, enough / 2), None, "it may be all for now");
+        assert_eq!(at_once(&mut pace, enough), Some(true));
+        assert_eq!(at_once(&mut pace, enough), None, "it waits already");
+        pace.since -= PACE_EVERY;
+        assert_eq!(pace.after(0, 0), Some(true), "what came until then counts");
+        pace.since -= PACE_EVERY;
+        assert_eq!(pace.after(0, 0), Some(false));
+        assert_eq!(at_once(&mut Pace::new(false), 100 * enough), None, "what is printed is wanted now");
     }
 
     /// Records a flood into a trace until all of it came.
