@@ -74,9 +74,12 @@ def in_turns(tcpprobe, work, rounds):
     lost, costs = [], []
     try:
         time.sleep(1)
-        for _ in range(rounds):
+        for turn in range(rounds):
             of = {}
-            for name, (command, ready) in recorders.items():
+            # what ran before leaves its traces, in the page cache for instance: none is always behind the same one
+            names = list(recorders) if turn % 2 == 0 else list(reversed(recorders))
+            for name in names:
+                command, ready = recorders[name]
                 of[name], said = under(command, ready)
                 if name.startswith("tcpprobe"):
                     lost.append(lost_in(said))

@@ -151,11 +151,10 @@ fn in_parallel(
             let (mut running, mut number, mut next) = (0, 0u64, 0u64);
             let mut early: BTreeMap<u64, Found> = BTreeMap::new();
             loop {
-                while running < threads
-                    && number - next < most_ahead
-                    && let Ok(batch) = batches.recv()
-                {
-                    let batch = batch?;
+                while running < threads && number - next < most_ahead {
+                    // no thread is to wait until rows are put together and written, nor these for the capture
+                    let there = if early.contains_key(&next) { batches.try_recv().ok() } else { batches.recv().ok() };
+                    let Some(batch) = there.transpose()? else { break };
                     *read = batch.read.clone();
                     let (done, at) = (done.clone(), number);
                     pool.spawn(move |_| {
@@ -165,6 +164,11 @@ fn in_parallel(
                     });
                     (running, number) = (running + 1, number + 1);
                 }
+                if let Some(found) = early.remove(&next) {
+                    add(found)?;
+                    next += 1;
+                    continue;
+                }
                 if running == 0 {
                     return Ok(());
                 }
@@ -172,10 +176,6 @@ fn in_parallel(
                 running -= 1;
                 // a defect must not make the others wait for a result that never comes
                 early.insert(at, found.unwrap_or_else(|panic| resume_unwind(panic))?);
-                while let Some(found) = early.remove(&next) {
-                    add(found)?;
-                    next += 1;
-                }
             }
         })
     })
