@@ -3,10 +3,14 @@
 //! A connection's own numbers and its peer's only rise. Their sum is its progress, of which packets and samples know
 //! without any clock. Owns which samples a stretch of packets needs; must not know how they are matched.
 
-use tcpprobe_trace::reader::{FlowRow, SampleRow, TraceReader};
+use std::ops::RangeInclusive;
+
+use rayon::prelude::*;
+use tcpprobe_trace::reader::{FlowRow, SampleRow};
 
 use crate::hash::{HashMap, HashMapExt as _};
 use crate::packet::{Packet, TcpFlags};
+use crate::readers::Readers;
 use crate::seq::{MOST_WINDOW, Position, distance, nearest};
 use crate::sightings::space;
 
@@ -16,6 +20,9 @@ const LEAST_SLACK: i64 = 1 << 17;
 /// Stamps that are no farther off, in ticks, are of one counter: others may have been rewritten on the way. From one
 /// landmark to the next takes a while.
 const NEAR_STAMP: u32 = 1 << 22;
+
+/// Samples whose landmarks one thread reads at a time.
+const AT_ONCE: u64 = 1 << 18;
 
 /// A connection's own numbers and its peer's, as far as its packets have shown them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,15 +113,26 @@ struct Marks {
 }
 
 impl Landmarks {
-    /// Reads them.
-    pub(crate) fn read(reader: &TraceReader, flows: &[FlowRow]) -> tcpprobe_trace::Result<Landmarks> {
+    /// Reads them, on all threads: it takes a look at nearly each page of the samples, and nothing is joined before.
+    pub(crate) fn read(readers: &Readers<'_>, flows: &[FlowRow]) -> tcpprobe_trace::Result<Landmarks> {
         let positions: HashMap<i64, u32> = flows.iter().map(|f| f.id).zip(0..).collect();
+        let session_of = |id| positions.get(&id).map(|&flow| flows[flow as usize].session_id);
+        let pieces = readers.read(|reader| reader.pieces(AT_ONCE))?;
         let mut by_flow: HashMap<u32, Marks> = HashMap::new();
-        reader.landmarks(|flow_id, sample| {
-            if let Some(&flow) = positions.get(&flow_id) {
-                by_flow.entry(flow).or_default().add(sample);
+        // memory holds what few of them have
+        for some in pieces.chunks(2 * rayon::current_num_threads()) {
+            let read = |begins: &RangeInclusive<i64>| {
+                let mut found = Vec::new();
+                readers.read(|reader| reader.landmarks(begins, session_of, |id, sample| found.push((id, *sample))))?;
+                Ok(found)
+            };
+            let found: Vec<_> = some.par_iter().map(read).collect::<tcpprobe_trace::Result<_>>()?;
+            for (id, sample) in found.iter().flatten() {
+                if let Some(&flow) = positions.get(id) {
+                    by_flow.entry(flow).or_default().add(sample);
+                }
             }
-        })?;
+        }
         by_flow.retain(|_, marks| !marks.disordered && !marks.marks.is_empty());
         by_flow.values_mut().for_each(Marks::begin_with_stamps);
         Ok(Landmarks { by_flow })

@@ -176,9 +176,22 @@ fn parts_of_a_flow_are_the_whole() {
 fn landmarks_are_samples_of_their_flows_in_order() {
     let (_dir, path, count) = trace();
     let reader = TraceReader::open(&path).unwrap();
-    let mut found = Vec::new();
-    reader.landmarks(|flow, sample| found.push((flow, *sample))).unwrap();
     let flows = reader.flows().unwrap();
+    let session_of = |id| flows.iter().find(|f| f.id == id).map(|f| f.session_id);
+    let mut found = Vec::new();
+    let all = i64::MIN..=i64::MAX;
+    reader.landmarks(&all, session_of, |flow, sample| found.push((flow, *sample))).unwrap();
+    // the same piece by piece
+    for (samples, most_pieces) in [(1, u64::MAX), (200, count * flows.len() as u64 / 200 + 1), (u64::MAX, 1)] {
+        let pieces = reader.pieces(samples).unwrap();
+        assert!(pieces.len() as u64 <= most_pieces, "{} pieces of {samples}", pieces.len());
+        assert!(samples > 200 || pieces.len() > 3, "{} pieces of {samples}", pieces.len());
+        let mut by_piece = Vec::new();
+        for begins in pieces {
+            reader.landmarks(&begins, session_of, |flow, sample| by_piece.push((flow, *sample))).unwrap();
+        }
+        assert_eq!(by_piece, found, "by {samples}");
+    }
     let expected = count * flows.len() as u64 / 64;
     assert!((expected / 2..=expected * 2).contains(&(found.len() as u64)), "{} of {expected}", found.len());
     assert!(found.is_sorted_by_key(|(_, s)| s.id));
@@ -194,6 +207,7 @@ fn a_run_that_claims_more_samples_than_any_has_is_damage() {
     let db = rusqlite::Connection::open(&path).unwrap();
     db.execute("UPDATE sample_runs SET last_id = 9223372036854775807 WHERE first_id = 1", []).unwrap();
     drop(db);
-    let error = TraceReader::open(&path).unwrap().landmarks(|_, _| {}).unwrap_err();
+    let error =
+        TraceReader::open(&path).unwrap().landmarks(&(i64::MIN..=i64::MAX), |_| Some(1), |_, _| {}).unwrap_err();
     assert!(error.to_string().contains("a run of samples from 1 to"), "{error}");
 }

@@ -67,7 +67,7 @@ impl<'a> Context<'a> {
         if let Some(known) = self.landmarks.get() {
             return Ok(known);
         }
-        let read = self.readers.read(|reader| Landmarks::read(reader, self.flows))?;
+        let read = Landmarks::read(self.readers, self.flows)?;
         Ok(self.landmarks.get_or_init(|| read))
     }
 

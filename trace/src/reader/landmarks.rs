@@ -1,9 +1,9 @@
 //! Samples here and there in a trace: they say where in it a flow was when, without reading all of it.
 
-use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use super::rows::Of;
-use super::runs::{Clocks, Run, run_columns};
+use super::runs::{Run, run_columns};
 use super::{SampleRow, TraceReader};
 use crate::store::failed;
 
@@ -13,25 +13,48 @@ const STEP: i64 = 64;
 const MOST_OF_A_RUN: i64 = 1 << 20;
 
 impl TraceReader {
-    /// One of about 64 samples of the trace, in the order of their ids, each with its flow's id. Which ones has no
-    /// pattern: of flows that take turns each has its share.
+    /// All ids, in ranges within which the runs that begin there have so many samples, or a few more.
     ///
     /// # Errors
     /// The trace cannot be read.
-    pub fn landmarks(&self, mut take: impl FnMut(i64, &SampleRow)) -> crate::Result<()> {
+    pub fn pieces(&self, samples: u64) -> crate::Result<Vec<RangeInclusive<i64>>> {
         let err = failed(&self.path, "cannot read the samples");
-        let mut clocks: HashMap<i64, Clocks> = HashMap::new();
-        let sql = "SELECT f.id, z.mono_base_ns, z.real_base_ns FROM flows f JOIN sessions z ON z.id = f.session_id";
-        let mut statement = self.db.prepare(sql).map_err(&err)?;
+        let mut statement =
+            self.db.prepare("SELECT first_id, last_id FROM sample_runs ORDER BY first_id").map_err(&err)?;
         let mut rows = statement.query([]).map_err(&err)?;
+        let (mut pieces, mut from, mut held) = (Vec::new(), i64::MIN, 0_u64);
         while let Some(row) = rows.next().map_err(&err)? {
-            let of_flow = Clocks { mono_base_ns: row.get(1).map_err(&err)?, real_base_ns: row.get(2).map_err(&err)? };
-            clocks.insert(row.get(0).map_err(&err)?, of_flow);
+            let (first, last): (i64, i64) = (row.get(0).map_err(&err)?, row.get(1).map_err(&err)?);
+            if held >= samples && from < first {
+                pieces.push(from..=first - 1);
+                (from, held) = (first, 0);
+            }
+            held = held.saturating_add(last.abs_diff(first)).saturating_add(1);
         }
-        let sql = format!("SELECT {}, flow_id FROM sample_runs ORDER BY first_id", run_columns());
-        let mut runs = self.db.prepare(&sql).map_err(&err)?;
+        pieces.push(from..=i64::MAX);
+        Ok(pieces)
+    }
+
+    /// One of about 64 samples of the runs that begin within a range of ids, in the order of their ids, each with its
+    /// flow's id. Which ones has no pattern: of flows that take turns each has its share. Those of flows without a session
+    /// are left out.
+    ///
+    /// # Errors
+    /// The trace cannot be read.
+    pub fn landmarks(
+        &self,
+        begins: &RangeInclusive<i64>,
+        session_of: impl Fn(i64) -> Option<i64>,
+        mut take: impl FnMut(i64, &SampleRow),
+    ) -> crate::Result<()> {
+        let err = failed(&self.path, "cannot read the samples");
+        let sql = format!(
+            "SELECT {}, flow_id FROM sample_runs WHERE first_id BETWEEN ?1 AND ?2 ORDER BY first_id",
+            run_columns()
+        );
+        let mut runs = self.db.prepare_cached(&sql).map_err(&err)?;
         let flow_at = runs.column_count() - 1;
-        let mut rows = runs.query([]).map_err(&err)?;
+        let mut rows = runs.query([begins.start(), begins.end()]).map_err(&err)?;
         let mut samples = None;
         while let Some(row) = rows.next().map_err(&err)? {
             let run = Run::read(row, 0).map_err(&err)?;
@@ -40,7 +63,8 @@ impl TraceReader {
             if run.last_id.saturating_sub(run.first_id) > MOST_OF_A_RUN {
                 return Err(self.damaged(format!("a run of samples from {} to {}", run.first_id, run.last_id)));
             }
-            let Some(&clocks) = clocks.get(&flow_id) else { continue };
+            let Some(session_id) = session_of(flow_id) else { continue };
+            let Some(clocks) = self.clocks(session_id)? else { continue };
             let samples = match &mut samples {
                 Some(known) => known,
                 // the open statement holds the transaction within which tables stay where they are

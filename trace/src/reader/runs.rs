@@ -198,7 +198,7 @@ impl TraceReader {
     }
 
     /// `None`: there is no such session.
-    fn clocks(&self, session_id: i64) -> Result<Option<Clocks>> {
+    pub(super) fn clocks(&self, session_id: i64) -> Result<Option<Clocks>> {
         if let Some(known) = self.sessions.borrow().get(&session_id) {
             return Ok(Some(*known));
         }
