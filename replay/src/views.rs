@@ -67,6 +67,8 @@ pub(crate) struct Matching<'a> {
     pub(crate) copies: bool,
     /// Which of the packets are the batch's own.
     pub(crate) own: &'a [bool],
+    /// So many pieces of work are not cut further, to be done by several threads.
+    pub(crate) uncut: usize,
     /// Where a batch's samples are; `None`: it is the whole capture.
     pub(crate) places: Option<Places<'a>>,
 }
@@ -138,7 +140,8 @@ impl Matching<'_> {
     }
 
     fn views(&self, all: &[Packet], dealt: Vec<Dealt>) -> tcpprobe_trace::Result<Vec<View>> {
-        let groups = together(dealt, |(_, packets, _)| packets.len()).into_par_iter().map(|group| {
+        let groups = together(dealt, |(_, packets, _)| packets.len());
+        let groups = groups.into_par_iter().with_min_len(self.uncut).map(|group| {
             let parts: Vec<Part<'_>> = group.iter().map(|(flow, packets, _)| self.part(*flow, all, packets)).collect();
             let samples = self.readers.read(|reader| reader.samples_of(&parts))?;
             let views = group.into_iter().zip(parts).zip(samples).map(|(((flow, packets, shifts), part), rows)| {
@@ -201,10 +204,12 @@ impl Matching<'_> {
         let search = Search::new(all, &connections);
         let mut fits: Vec<_> = views
             .par_iter()
+            .with_min_len(self.uncut)
             .flat_map_iter(|v| search.fits(v.flow, self.row(v.flow), &v.matched.samples, shown[&v.flow]))
             .collect();
         let (absent, flows_left_out) = self.absent(all, &shown, &search)?;
-        let of_absent = together(absent, |(_, samples)| *samples as usize).into_par_iter().map(|group| {
+        let of_absent = together(absent, |(_, samples)| *samples as usize);
+        let of_absent = of_absent.into_par_iter().with_min_len(self.uncut).map(|group| {
             let whole = |&(flow, _): &(u32, u64)| Part { flow: self.row(flow), ids: EVERY, sacked: Sacked::No };
             let parts: Vec<Part<'_>> = group.iter().map(whole).collect();
             let samples = self.readers.read(|reader| reader.samples_of(&parts))?;

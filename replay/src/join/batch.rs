@@ -45,7 +45,8 @@ pub(super) struct OfFlow {
     pub(super) asked: (i64, i64),
 }
 
-pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Result<Found> {
+/// Joins a batch; `uncut`: as in [`Matching`].
+pub(super) fn join(context: &Context<'_>, batch: Batch, uncut: usize) -> tcpprobe_trace::Result<Found> {
     let coverage = context.coverage(&batch);
     let whole = batch.begins && batch.ends;
     let places = match whole {
@@ -71,18 +72,21 @@ pub(super) fn join(context: &Context<'_>, batch: Batch) -> tcpprobe_trace::Resul
         signatures: &context.signatures,
         copies,
         own: &batch.own,
+        uncut,
         places,
     };
     let mut views = matching.by_address(&packets, dealt)?;
     let translated = matching.translate(&mut packets, &mut views)?;
     steps::settle(&context.steps, context.flows, &packets, &mut views);
-    let delays: Vec<Delay> = views.par_iter().flat_map_iter(|v| v.matched.delays(&packets, &v.packets)).collect();
+    let delays = views.par_iter().with_min_len(uncut).flat_map_iter(|v| v.matched.delays(&packets, &v.packets));
+    let delays: Vec<Delay> = delays.collect();
     let telling = if whole { Vec::new() } else { clocks::telling(&delays, STRETCHES) };
     let clocks = Clocks::estimate(delays);
-    views.par_iter_mut().for_each(|v| v.matched.doubt(&packets, &v.packets, &clocks));
+    views.par_iter_mut().with_min_len(uncut).for_each(|v| v.matched.doubt(&packets, &v.packets, &clocks));
     let of_flows = by_flow(&views);
     let accounts: Vec<_> = of_flows
         .par_iter()
+        .with_min_len(uncut)
         .map(|of_flow| {
             let flow = of_flow[0].flow;
             (flow, account(&context.flows[flow as usize], of_flow, &packets, &clocks, coverage))

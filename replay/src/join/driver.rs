@@ -101,7 +101,7 @@ pub(super) fn run<'a>(
     if rayon::current_num_threads() == 1 {
         while let Some(batch) = batcher.next()? {
             read = batch.read.clone();
-            add(batch::join(context, batch)?)?;
+            add(batch::join(context, batch, 1)?)?;
         }
     } else {
         in_parallel(context, batcher, &mut read, &mut add)?;
@@ -156,9 +156,12 @@ fn in_parallel(
                     let there = if early.contains_key(&next) { batches.try_recv().ok() } else { batches.recv().ok() };
                     let Some(batch) = there.transpose()? else { break };
                     *read = batch.read.clone();
+                    // a thread that waits for what others took of its batch does nothing: worth it where they would not
+                    // have one of their own
+                    let uncut = if running + 1 == threads && !batch.ends { usize::MAX } else { 1 };
                     let (done, at) = (done.clone(), number);
                     pool.spawn(move |_| {
-                        let found = catch_unwind(AssertUnwindSafe(|| batch::join(context, batch)));
+                        let found = catch_unwind(AssertUnwindSafe(|| batch::join(context, batch, uncut)));
                         // who does not listen any more has an error already
                         let _ = done.send((at, found));
                     });
