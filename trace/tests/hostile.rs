@@ -35,6 +35,7 @@ fn openings(path: &Path) -> Vec<Result<(), Error>> {
         verify(path, &mut |_| Ok(())).map(drop),
         SessionWriter::begin(path, &SessionStart::default(), anchor).map(drop),
         JoinWriter::begin(path, false).map(drop),
+        JoinWriter::begin(path, true).and_then(|join| join.readers(1)).map(drop),
         upgrade(path),
     ]
 }
