@@ -10,7 +10,8 @@ use super::values::start_ns;
 /// Give every packet of a capture its sender's state
 ///
 /// Adds the packets of recorded flows to the trace, each with its sample. Joining a capture again replaces its rows.
-/// An interrupted join leaves the trace as it was.
+/// An interrupted join leaves the trace as it was. While a long capture is joined no other program can read it, unless it
+/// is being recorded.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
