@@ -262,10 +262,10 @@ impl Pace {
         Pace { may_wait, since: Instant::now(), taken_bytes: 0, too_many: false, waits: false }
     }
 
-    /// What has been taken, and what waits in the file; `Some`: whether to wait from here on.
-    fn after(&mut self, taken_bytes: usize, spilled_bytes: u64) -> Option<bool> {
+    /// What has been taken by now, and what waits in the file; `Some`: whether to wait from here on.
+    fn after(&mut self, now: Instant, taken_bytes: usize, spilled_bytes: u64) -> Option<bool> {
         self.taken_bytes += taken_bytes;
-        let elapsed = self.since.elapsed();
+        let elapsed = now.saturating_duration_since(self.since);
         if !self.may_wait {
             return None;
         }
@@ -277,7 +277,7 @@ impl Pace {
             return begins.then_some(true);
         }
         let bytes_per_second = self.taken_bytes as f64 / elapsed.as_secs_f64();
-        (self.since, self.taken_bytes) = (Instant::now(), 0);
+        (self.since, self.taken_bytes) = (now, 0);
         self.too_many = spilled_bytes >= TOO_MANY_BYTES || (self.too_many && spilled_bytes > 0);
         self.waits = !self.too_many && bytes_per_second > BUSY_BYTES_PER_SECOND;
         Some(self.waits)
@@ -292,7 +292,7 @@ fn drain(mut source: impl Source, mut to_writer: In, mut pace: Pace, stop: &Atom
         source.wait(DRAIN_EVERY)?;
         let taken_bytes = drain_ring(&mut source, &mut to_writer).ok_or_else(gone)?;
         refusal = to_writer.refusal();
-        if let Some(wait) = pace.after(taken_bytes, to_writer.spilled_bytes()) {
+        if let Some(wait) = pace.after(Instant::now(), taken_bytes, to_writer.spilled_bytes()) {
             to_writer.hold(wait);
             busy += u32::from(wait && busy <= MEASURED_WHILE_BUSY);
             if busy > MEASURED_WHILE_BUSY {
@@ -549,35 +549,30 @@ mod tests {
         let much = BUSY_BYTES_PER_SECOND as usize;
         let mut pace = Pace::new(true);
         let mut after = |taken_bytes, spilled_bytes| {
-            pace.since -= PACE_EVERY;
-            pace.after(taken_bytes, spilled_bytes)
+            let then = pace.since + PACE_EVERY;
+            pace.after(then, taken_bytes, spilled_bytes)
         };
         assert_eq!(after(much / 100, 0), Some(false));
         assert_eq!(after(much, 0), Some(true));
         assert_eq!(after(much, TOO_MANY_BYTES), Some(false));
         assert_eq!(after(much, TOO_MANY_BYTES / 2), Some(false), "until there are none");
         assert_eq!(after(much, 0), Some(true));
-        assert_eq!(Pace::new(false).after(much, 0), None, "what is printed is wanted now");
+        assert_eq!(Pace::new(false).after(Instant::now() + PACE_EVERY, much, 0), None, "what is printed is wanted now");
     }
 
     /// What the writer does until a transfer is known to be a busy one, the transfer does not get.
     #[test]
     fn writing_waits_from_the_moment_that_too_much_has_come_for_the_time() {
-        // within a moment, or this machine stood still
-        let at_once = |pace: &mut Pace, taken_bytes| {
-            pace.since = Instant::now();
-            pace.after(taken_bytes, 0)
-        };
         let enough = (BUSY_BYTES_PER_SECOND * PACE_EVERY.as_secs_f64()) as usize;
         let mut pace = Pace::new(true);
-        assert_eq!(at_once(&mut pace, enough / 2), None, "it may be all for now");
-        assert_eq!(at_once(&mut pace, enough), Some(true));
-        assert_eq!(at_once(&mut pace, enough), None, "it waits already");
-        pace.since -= PACE_EVERY;
-        assert_eq!(pace.after(0, 0), Some(true), "what came until then counts");
-        pace.since -= PACE_EVERY;
-        assert_eq!(pace.after(0, 0), Some(false));
-        assert_eq!(at_once(&mut Pace::new(false), 100 * enough), None, "what is printed is wanted now");
+        let begin = pace.since;
+        let [soon, then] = [PACE_EVERY / 10, PACE_EVERY].map(|after| begin + after);
+        assert_eq!(pace.after(soon, enough / 2, 0), None, "it may be all for now");
+        assert_eq!(pace.after(soon, enough, 0), Some(true));
+        assert_eq!(pace.after(soon, enough, 0), None, "it waits already");
+        assert_eq!(pace.after(then, 0, 0), Some(true), "what came until then counts");
+        assert_eq!(pace.after(then + PACE_EVERY, 0, 0), Some(false));
+        assert_eq!(Pace::new(false).after(soon, 100 * enough, 0), None, "what is printed is wanted now");
     }
 
     /// Records a flood into a trace until all of it came.
