@@ -161,31 +161,30 @@ fn what_a_long_join_had_written_when_it_was_killed_is_taken_back() {
     assert_eq!(std::fs::metadata(&killed).unwrap().len(), before);
 }
 
+/// Joins as a long capture is joined, and asks from aside meanwhile and afterwards.
+fn is_read_by_everyone(path: &Path) {
+    let mut join = JoinWriter::begin(path, true).unwrap();
+    assert!(join.readers(2).unwrap().is_empty());
+    let id = join.start(Path::new(CAPTURE)).unwrap();
+    join.add(id, rows(1000), &[]).unwrap();
+    assert_eq!(asked_by_another(path).unwrap(), 0);
+    join.commit().unwrap();
+    assert_eq!(asked_by_another(path).unwrap(), 1000);
+}
+
 /// Pages move there when others become free, and who goes by without locks would look for them where they were.
 #[test]
 fn a_trace_whose_pages_move_is_read_by_everyone() {
     let (_dir, path) = recorded();
     Connection::open(&path).unwrap().execute_batch("PRAGMA auto_vacuum = FULL; VACUUM").unwrap();
-    let mut join = JoinWriter::begin(&path, true).unwrap();
-    assert!(join.readers(2).unwrap().is_empty());
-    let id = join.start(Path::new(CAPTURE)).unwrap();
-    join.add(id, rows(1000), &[]).unwrap();
-    assert_eq!(asked_by_another(&path).unwrap(), 0);
-    join.commit().unwrap();
-    assert_eq!(asked_by_another(&path).unwrap(), 1000);
+    is_read_by_everyone(&path);
     assert!(!has_file(&path, "-wal"), "the trace is one file again");
 }
 
 #[test]
 fn a_trace_that_is_being_recorded_is_read_by_everyone() {
     let (_dir, path, writer) = recording();
-    let mut join = JoinWriter::begin(&path, true).unwrap();
-    assert!(join.readers(2).unwrap().is_empty());
-    let id = join.start(Path::new(CAPTURE)).unwrap();
-    join.add(id, rows(1000), &[]).unwrap();
-    assert_eq!(asked_by_another(&path).unwrap(), 0);
-    join.commit().unwrap();
-    assert_eq!(asked_by_another(&path).unwrap(), 1000);
+    is_read_by_everyone(&path);
     assert!(has_file(&path, "-wal"), "the recorder's log is not the join's to take away");
     writer.finish(&SessionEnd::default(), ANCHOR).unwrap();
 }
