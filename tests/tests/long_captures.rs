@@ -296,6 +296,7 @@ fn a_trace_that_is_being_joined_is_kept_from_other_processes_until_that_is_done(
     let counted = ["sql", "trace.db", "SELECT count(*) FROM packets"];
     let refused = tcpprobe(folder.path(), &counted).expect_code(1).unwrap().stderr;
     assert!(refused.contains("trace.db") && refused.contains("another process"), "{refused}");
+    assert!(refused.trim_end().ends_with("try again when it is done"), "{refused}");
     writer.commit().unwrap();
     assert_eq!(number(folder.path(), counted[2]), written.packets);
 }

@@ -69,7 +69,7 @@ pub enum Error {
         cause: std::io::Error,
     },
     /// SQLite refused something.
-    #[error("{path}: {context}: {cause}{}", way_out(cause), path = path.display())]
+    #[error("{path}: {context}: {cause}", path = path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -78,6 +78,17 @@ pub enum Error {
         /// SQLite's word.
         #[source]
         cause: rusqlite::Error,
+    },
+    /// Someone else has the lock that is needed, for longer than was waited.
+    #[error(
+        "{path}: {context}: the database is locked: another process is writing it, or reading it; try again when it is done",
+        path = path.display()
+    )]
+    Busy {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        context: &'static str,
     },
     /// The user's own SQL is wrong, or asks for more than reading.
     #[error("SQL: {0}")]
@@ -97,14 +108,4 @@ pub enum Error {
         /// The contradiction.
         what: String,
     },
-}
-
-/// What to do about what SQLite says, where that is not plain.
-fn way_out(cause: &rusqlite::Error) -> &'static str {
-    match cause.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseBusy) => {
-            "; another process is writing it, or reading it: try again when it is done"
-        }
-        _ => "",
-    }
 }

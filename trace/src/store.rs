@@ -19,6 +19,9 @@ pub(crate) fn failed<'a>(path: &'a Path, context: &'static str) -> impl Fn(rusql
         rusqlite::Error::SqliteFailure(e, _) if e.code == rusqlite::ErrorCode::NotADatabase => {
             Error::NotATrace { path: path.to_owned(), found: "no SQLite database".into() }
         }
+        cause if cause.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+            Error::Busy { path: path.to_owned(), context }
+        }
         cause => Error::Sqlite { path: path.to_owned(), context, cause },
     }
 }
